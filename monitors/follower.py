@@ -36,7 +36,7 @@ class Judged(NamedTuple):
 
     @property
     def is_halt(self) -> bool:
-        """HALT evidence: in a loop of ours the round would be rolled back, or the run ended."""
+        """In a loop of ours the round would be rolled back, or the run ended."""
         return self.decision.action in (Action.ROLLBACK, Action.HALT)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from ouroloop.monitors.traces.frames import (
     columns_from_arrays,
     rounds_of,
 )
-from ouroloop.monitors.traces.reader import TraceReader, main_family
+from ouroloop.monitors.traces.reader import TWIN, TraceReader, main_family
 from ouroloop.monitors.traces.rows import TraceError
 
 # Statistics of k samples take eight, as everywhere in the project, where there are so many.
@@ -90,7 +91,13 @@ class TraceMonitor:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was missing, and how it was filled: warnings first."""
-        return (*self.reader.notes(), *(note for judged in self.rounds for note in judged.notes))
+        numbers = [number for number in self.reader.rounds_ if number is not None]
+        counted = []
+        if len(numbers) > 1 and numbers != list(range(len(numbers))):
+            listed = ", ".join(f"{number:g}" for number in numbers)
+            counted = [f"rounds {listed} are counted as 0 to {len(numbers) - 1}, in this order"]
+        judged = (note for judged in self.rounds for note in judged.notes)
+        return (*self.reader.notes(), *counted, *judged)
 
     def readings(self) -> list[dict[str, Any]]:
         """A row for each round and reading: `pandas.DataFrame(monitor.readings())` is a table."""
@@ -130,17 +137,22 @@ class TraceMonitor:
 
     def _judge(self, given: RoundRows) -> Judged:
         number = len(self.rounds)
-        # Evidence multiplies over rounds: the same samples twice would count twice.
-        if given.digest in self.seen_:
-            raise TraceError(
-                f"round {number}: the same rows as round {self.seen_[given.digest]}; expected fresh"
-                " samples in every round. Was a cell run twice? Make the monitor anew to begin"
-                " again."
-            )
         given = self._completed(given, number)
         # On a copy, so that a wrong row leaves what was read before as it was.
         reader = copy.deepcopy(self.reader)
         view = reader.read(given.rows)
+        # Evidence multiplies over rounds: the same samples twice would count twice.
+        twin = self.seen_.get(given.digest)
+        if twin is not None and not reader.collapsed_:
+            raise TraceError(
+                f"round {number}: the same rows as round {twin}; expected fresh samples in every"
+                " round. Was a cell run twice? Make the monitor anew to begin again."
+            )
+        _refuse_earlier(reader.rounds_)
+        if twin is not None:
+            reader.warnings_.append(
+                f"WARNING: round {number} has the same rows as round {twin}{TWIN}"
+            )
         follower = self.follower_ or self._begun(view)
         judged = follower.judge(view)
         # All that can raise lies above: from here on the monitor changes as a whole.
@@ -263,9 +275,33 @@ def from_arrays(
     return monitor
 
 
+def _refuse_earlier(rounds: Sequence[float | None]) -> None:
+    """Refuse a round whose own number is below the last one's.
+
+    Raises:
+        TraceError: it is.
+    """
+    before, now = rounds[-2:] if len(rounds) > 1 else (None, None)
+    if before is not None and now is not None and now < before:
+        raise TraceError(
+            f"round: got {now:g} after {before:g}; expected the rounds in order, the baseline"
+            " first. Judge them in order, or make the monitor anew."
+        )
+
+
 def _monitor(
     rule: DecisionRule | None, main_family: str, strategies: str | None, samples: int
 ) -> TraceMonitor:
+    if not isinstance(rule, DecisionRule | None):
+        raise TraceError(
+            f"rule: got {rule!r}; expected a DecisionRule, such as DecisionRule('', rounds=20)."
+            " Leave it out for its defaults; a family goes into main_family."
+        )
+    if samples < 1:
+        raise TraceError(
+            f"samples: got {samples}; expected at least 1, the k of statistics of k samples. Leave"
+            f" it out for {SAMPLES}."
+        )
     rule = rule or DecisionRule("")
     if main_family:
         rule = replace(rule, main_family=main_family)

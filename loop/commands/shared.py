@@ -103,6 +103,14 @@ def finite(text: str) -> float:
     return number
 
 
+def not_negative(text: str) -> float:
+    """For `type=`: a finite number of at least 0, or an error that says what is expected."""
+    number = finite(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a number of at least 0")
+    return number
+
+
 def rate(text: str) -> float:
     """For `type=`: a finite number above 0, or an error that says what is expected."""
     number = finite(text)

@@ -12,6 +12,7 @@ from ouroloop.loop.commands.shared import (
     Add,
     add_overrides,
     finite,
+    not_negative,
     positive,
     print_result,
     rate,
@@ -133,7 +134,7 @@ def _of_reading(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--temperature",
-        type=float,
+        type=not_negative,
         default=1.0,
         help="at which the traces were sampled; trace entropy needs 1 (the default)",
     )

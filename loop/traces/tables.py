@@ -15,7 +15,7 @@ from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import read_file
 from ouroloop.monitors.traces.kept import KeptViews
 from ouroloop.monitors.traces.reader import TraceReader, Traces, read_traces
-from ouroloop.monitors.traces.rows import TraceError
+from ouroloop.monitors.traces.rows import TraceError, guess, round_number
 
 Rows = Iterator[tuple[str, Any]]
 
@@ -48,7 +48,7 @@ def read_own(
     rounds = _by_round(rows_of(str(paths[0])), str(paths[0]))
     views = KeptViews()
     for rows in rounds.values():
-        views.append(reader.read(rows))
+        views.append(reader.read(rows, str(paths[0])))
     names = [f"{paths[0]}, round {number:g}" for number in rounds]
     return reader.traces(views, names if len(names) > 1 else [str(paths[0])])
 
@@ -83,7 +83,7 @@ def _by_round(rows: Rows, path: str) -> dict[float, Rows]:
     """The rows of each round, rounds ascending; all are round 0 where none names one."""
     found = RowsByRound[float | None]()
     for where, row in rows:
-        number = row.get("round") if isinstance(row, Mapping) else None
+        number = round_number(row.get("round")) if isinstance(row, Mapping) else None
         # What is no number is one group, whose first row the reader refuses by its place.
         known = float(number) if isinstance(number, int | float) and number == number else None
         found.add(known, where, row)
@@ -96,8 +96,27 @@ def _by_round(rows: Rows, path: str) -> dict[float, Rows]:
         )
     known_numbers = sorted(number for number in numbers if number is not None)
     if not known_numbers:
+        _refuse_misnamed(found.rows(None), path)
         return {0.0: found.rows(None)}
     return {number: found.rows(number) for number in known_numbers}
+
+
+def _refuse_misnamed(rows: Rows, path: str) -> None:
+    """Refuse rows of several rounds that call their round otherwise: all would be one baseline."""
+    called, seen = None, set[str]()
+    for _, row in rows:
+        if not isinstance(row, Mapping):
+            return
+        called = called or guess("round", row)
+        if called is None:
+            return
+        seen.add(str(row.get(called)))
+        if len(seen) > 1:
+            raise TraceError(
+                f"{path}: no field 'round', got {sorted(map(str, row))}; expected a round's number"
+                f" in every row of a file of several rounds. Is it what you call {called!r}? Rename"
+                " that, or drop it."
+            )
 
 
 def _is_list(path: str) -> bool:

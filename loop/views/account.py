@@ -10,7 +10,7 @@ from ouroloop.loop.views.headlines import approvals, is_scored
 from ouroloop.loop.views.measures import BY_KEY, MODES, Measure, families, strategy_shares
 from ouroloop.loop.views.progress import duration
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.monitors.decision.reasons import covered, why
+from ouroloop.monitors.decision.reasons import covered, is_blind, why
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.names import Action
 
@@ -72,6 +72,17 @@ def steps(run: RunData) -> list[Step]:
 def is_of_traces(run: RunData) -> bool:
     """Whether the rounds are another loop's, judged from their samples: nothing is carried out."""
     return not run.recipe.get("model")
+
+
+def no_checkpoint(run: RunData) -> str:
+    """Why no round can be called one to take; empty where one can."""
+    if run.best_round is None:
+        return "none yet: no round is fit to be called best"
+    if is_of_traces(run) and len(run.rounds) == 1:
+        return "none yet: only the baseline round was judged"
+    if is_blind(run.rounds[-1].decided):
+        return "not known: nothing is guarded, so no round is known to be as good as round 0"
+    return ""
 
 
 def _length(run: RunData) -> str:
@@ -228,6 +239,13 @@ def _supply(run: RunData) -> str:
 
 def _decisions(run: RunData) -> str:
     acted = [r for r in run.rounds if r.action != Action.CONTINUE]
+    if not acted and is_of_traces(run) and len(run.rounds) == 1:
+        return "Nothing was decided yet: there is no later round."
+    if not acted and is_blind(run.rounds[-1].decided):
+        return (
+            "No verdict: nothing is guarded, so that every round continued only says that nothing"
+            " was seen."
+        )
     if not acted:
         return "The decision rule let every round continue."
     by_action: dict[str, list[RoundData]] = {}

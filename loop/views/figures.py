@@ -144,6 +144,7 @@ def evidence(
     lines: Mapping[str, Sequence[tuple[int, float]]],
     limits: Sequence[tuple[int, float]],
     marks: Sequence[Mark],
+    colours: Mapping[str, str],
 ) -> Any:
     """The evidence of one tier over the rounds, on a logarithmic axis, with its limit.
 
@@ -152,14 +153,15 @@ def evidence(
             what acts; of the others each is a quantity's own.
         limits: (round, log of the limit).
         marks: where the guard spoke.
+        colours: name -> colour.
     """
     figure, axes = _axes(WIDE)
     for i, (name, points) in enumerate(lines.items()):
-        colour = INK if i == 0 else BANDS[(i - 1) % len(BANDS)]
         x = [number for number, _ in points]
         # Tens of nats are as convincing as hundreds, and would flatten everything else.
         y = [min(max(log_e, LEAST_LOG_E), MOST_LOG_E) for _, log_e in points]
-        axes.plot(x, y, color=colour, marker="o", markersize=3, linewidth=2.4 if i == 0 else 1.3)
+        width = 2.4 if i == 0 else 1.3
+        axes.plot(x, y, color=colours[name], marker="o", markersize=3, linewidth=width)
         for (number, log_e), height in zip(points, y, strict=True):
             tips.add(axes, number, height, f"{name}, round {number}: e = {plain(log_e)}")
     # A line over one round has no width.

@@ -12,6 +12,7 @@ from ouroloop.loop.costs import TOTAL, WATCHED
 from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import NAN, RoundData, RunData
 from ouroloop.loop.views.statistics import Unit, label, statistic_of, with_unit
+from ouroloop.monitors.decision.reasons import is_blind
 from ouroloop.monitors.estimators.estimand import GREEDY, Estimand
 from ouroloop.monitors.names import FailureMode, mode_label
 
@@ -107,7 +108,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("sampled", TOTAL),
     Measure("watched", WATCHED),
 )
-# Names of the failure modes, each with how often it is right.
+# Names of the failure modes for headings.
 MODES = {mode.value: mode_label(mode) for mode in FailureMode}
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
@@ -246,4 +247,6 @@ def best_by(best: RoundData) -> str:
     value = measure.read(best)
     if value.defined:
         return f"pass@1 {measure.text(value)}"
+    if is_blind(best.decided):
+        return "no answer was scored and nothing is guarded: merely the last round"
     return "no answer was scored: the last round that the decision rule accepted"

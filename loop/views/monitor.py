@@ -20,9 +20,10 @@ from ouroloop.loop.views.headlines import NUM_APPROVALS, approved_in
 from ouroloop.loop.views.lookup import MAIN, find
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
+from ouroloop.loop.views.verdict import verdict
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
-from ouroloop.monitors.decision.reasons import coverage, why
+from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -104,6 +105,7 @@ def monitor(
             traces = read_own(paths, strategies, keep_order, own)
         else:
             traces = read_framework(framework, paths, scoring, strategies, own)
+        traces = dataclasses.replace(traces, notes=(*traces.notes, *_to_come(baselines, traces)))
         planned = plan_rounds or max(HORIZON, len(traces.views))
         rule = dataclasses.replace(rule, rounds=planned, num_baselines=len(baselines))
         rule = _with_main_family(rule, traces, paths[0])
@@ -121,6 +123,15 @@ def _check_baselines(baselines: Sequence[int]) -> None:
             f"--baselines {' '.join(map(str, baselines))}: expected rounds in ascending order,"
             " beginning with 0, e.g. --baselines 0 1"
         )
+
+
+def _to_come(baselines: Sequence[int], traces: Traces) -> list[str]:
+    """Which baselines are no round yet."""
+    last = len(traces.views) - 1
+    missing = [str(number) for number in baselines if number > last]
+    if not missing:
+        return []
+    return [f"--baselines: round {', '.join(missing)} is not there yet; the last one is {last}"]
 
 
 def trace_clusters(name: str | None) -> TraceClusters:
@@ -206,14 +217,7 @@ def text(watched: Watched) -> str:
     notes += unmeasured(rounds)
     if notes:
         out += ["", *notes]
-    halted = [judged.decision.round for judged in rounds if judged.is_halt]
-    last = rounds[-1].decision
-    verdict = [_verdict(watched.rule, halted, len(rounds))]
-    if last.unmeasured and not last.guards and not halted:
-        verdict = ["No verdict: nothing is guarded, so `continue` only says that nothing was seen."]
-    if last.guards or last.unmeasured:
-        verdict.append(f"Round {last.round}: {coverage(last.guards, last.unmeasured)}.")
-    return "\n".join([*out, "", *verdict])
+    return "\n".join([*out, "", *verdict(watched.rule, rounds)])
 
 
 def sentence(judged: Judged, source: str) -> str:
@@ -329,22 +333,3 @@ def judged_json(judged: Judged) -> dict[str, Any]:
 def readings_json(judged: Judged) -> Iterable[dict[str, Any]]:
     """Readings as plain JSON values."""
     return (reading.to_json() for reading in judged.readings)
-
-
-def _verdict(rule: DecisionRule, halted: Sequence[int], num_rounds: int) -> str:
-    chance = (
-        "in a run in which no guarded quantity is ever worse than tolerated, the chance of any is"
-        f" at most {rule.alpha:.0%}"
-    )
-    if halted:
-        where, before = f"round {halted[0]}", "before"
-        if len(halted) > 1:
-            where, before = f"rounds {', '.join(map(str, halted))}", f"before round {halted[0]}"
-        return (
-            f"HALT evidence in {where} of {num_rounds - 1}: go back to a round {before}, or stop"
-            f" ({chance})."
-        )
-    if num_rounds == 1:
-        return "Only the baseline round so far: name the later rounds' files after it."
-    later = "1 round" if num_rounds == 2 else f"{num_rounds - 1} rounds"
-    return f"No HALT evidence in {later} ({chance}, over {rule.rounds} planned rounds)."

@@ -9,7 +9,7 @@ from ouroloop.loop.views import responses as free
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.measures import MEASURES, Measure, meaning_of, title_of
 from ouroloop.loop.views.measures import families as families_of
-from ouroloop.loop.views.reader import Json
+from ouroloop.loop.views.reader import Json, RunData
 from ouroloop.monitors.estimators.estimand import Estimand
 
 
@@ -88,6 +88,12 @@ def responses(groups: Sequence[Arm]) -> Iterator[Json]:
             yield {"title": title, "meaning": meaning, "picture": picture}
 
 
+def has_judge(runs: Sequence[RunData]) -> bool:
+    """Whether a frozen judge or a constitution says anything of some round."""
+    found = (reading for run in runs for round in run.rounds for reading in round.readings)
+    return any(reading.estimand.statistic.startswith(free.JUDGED_BY) for reading in found)
+
+
 def _free(groups: Sequence[Arm]) -> Iterator[tuple[str, str, dict[str, figures.Line]]]:
     """Title, meaning and the lines of each arm's first run."""
     arms = {group.name: group.first for group in groups}
@@ -96,7 +102,11 @@ def _free(groups: Sequence[Arm]) -> Iterator[tuple[str, str, dict[str, figures.L
             found.title,
             found.meaning,
             {
-                name: figures.Line(points, steering.marks(arms[name]))
+                name: figures.Line(
+                    points,
+                    steering.marks(arms[name]),
+                    steering.limits_of(arms[name], found.quantity),
+                )
                 for name, points in found.points.items()
             },
         )

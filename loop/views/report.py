@@ -18,7 +18,7 @@ from ouroloop.loop.views import (
     steering,
     svg,
 )
-from ouroloop.loop.views.account import is_of_traces, sentences, steps
+from ouroloop.loop.views.account import is_of_traces, no_checkpoint, sentences, steps
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.arms import arms as arms_of
 from ouroloop.loop.views.cells import named_by, strategy_of
@@ -133,6 +133,7 @@ def _page(runs: Sequence[RunData]) -> Json:
         "title": " and ".join(names),
         "of_traces": all(is_of_traces(run) for run in runs),
         "has_rounds": bool(rounds),
+        "has_judge": page_curves.has_judge(runs),
         "contents": {k: v for k, v in CONTENTS.items() if k not in unwanted},
         "undefined": [
             *page_curves.undefined(groups),
@@ -165,7 +166,7 @@ def _absent(page: Json) -> dict[str, str]:
 
 def _evidence(name: str, run: RunData) -> Iterator[Json]:
     for found in steering.evidence(run):
-        drawn = figures.evidence(found.lines, found.limits, found.marks)
+        drawn = figures.evidence(found.lines, found.limits, found.marks, found.colours)
         yield {
             "tier": found.tier.upper(),
             "colours": {name: svg.on_page(colour) for name, colour in found.colours.items()},
@@ -202,6 +203,7 @@ def _arm(group: Arm, strategies: Sequence[str]) -> Json:
         "checkpoint": run.place(run.best_round) if model else "",
         "checkpoint_round": run.best_round,
         "checkpoint_why": best_by(best) if best else "",
+        "no_checkpoint": no_checkpoint(run),
         "fingerprint": str(run.env.get("fingerprint", ""))[:12],
     }
 

@@ -24,11 +24,15 @@ APART = "clusters/apart"
 
 @dataclass(frozen=True)
 class Line:
-    """One number over the rounds of several arms: arm -> (round, value)."""
+    """One number over the rounds of several arms: arm -> (round, value).
+
+    quantity: the id of what is guarded; "" for a reading.
+    """
 
     title: str
     meaning: str
     points: Mapping[str, Sequence[tuple[int, Value]]]
+    quantity: str = ""
 
 
 def lines(arms: Mapping[str, RunData]) -> Iterator[Line]:
@@ -81,7 +85,16 @@ def _guarded(arms: Mapping[str, RunData]) -> Iterator[tuple[str, Line]]:
     for quantity, name in names.items():
         points = {arm: list(_points(run, quantity)) for arm, run in arms.items()}
         meaning = "As the guard compares it with the earliest baseline round."
-        yield quantity, Line(name[:1].upper() + name[1:], meaning, points)
+        if _is_picked_anew(quantity):
+            meaning = (
+                "Picked anew in each round: a point is of other patterns than the one before it."
+                " What they were at the baseline stands in the decision's sentence."
+            )
+        yield quantity, Line(name[:1].upper() + name[1:], meaning, points, quantity)
+
+
+def _is_picked_anew(quantity: str) -> bool:
+    return quantity.partition("/")[0] in (QuantityId.CANNED, QuantityId.ALIVE_CLUSTERS)
 
 
 def _guards(round: RoundData) -> Iterator[Json]:
@@ -94,7 +107,8 @@ def _of_responses(round: RoundData) -> list[Json]:
 
 
 def _points(run: RunData, quantity: str) -> Iterator[tuple[int, Value]]:
-    first = True
+    # Of what is picked anew the baseline has another value beside each round.
+    first = not _is_picked_anew(quantity)
     for round in run.rounds:
         for guard in _guards(round):
             if guard["quantity"] != quantity:

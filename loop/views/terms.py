@@ -51,8 +51,8 @@ TERMS = (
         "Drift, sharpening, shortcut takeover, tail narrowing, canned response",
         (
             "Kinds of collapse: errors pile up; one way of solving crowds out the others; one cheap"
-            " answer spreads over problems; only easy problems stay solved; one response is given"
-            " to whatever is asked."
+            " answer spreads over problems; only easy problems stay solved; a few texts take the"
+            " place of unlike answers."
         ),
     ),
     (

@@ -112,7 +112,8 @@ WORDS = {
     Q.ANSWERED: Words("1", "not cut by length, at least one word", "What the words say."),
     Q.LENGTH: Words(
         "1",
-        "within the middle 95 % of the baseline's lengths, by family",
+        "within the middle 95 % of the baseline's lengths, by family (in tokens, else in words, or"
+        " in characters where the texts have no blanks)",
         "Texts of the usual length that say nothing.",
     ),
     Q.APPROVED: Words(
@@ -217,9 +218,7 @@ def _facts(of: GuardedQuantity) -> Iterator[tuple[str, str]]:
     share = RULE.watch_share * of.default
     unit = " of the baseline's" if of.relative else ""
     yield "WATCH beyond", (f"{share:.1%}{unit}" if of.relative else f"{share:g}")
-    # The whole id, "main" standing for the practised family: a statistic alone is several numbers.
-    reading = Estimand(of.statistic, of.family, of.slice, of.samples)
-    yield "reading", f"`{reading.id}`"
+    yield "reading", _reading(of)
     even = "an even share of what the others leave"
     yield "share of the evidence", even if of.share is None else f"{of.share:.0%}"
     if of.ceiling is not None:
@@ -228,6 +227,15 @@ def _facts(of: GuardedQuantity) -> Iterator[tuple[str, str]]:
             f"{of.shown[0] + of.shown[1] * of.ceiling:g}, if the baseline is better",
         )
     yield "remedy when it speaks", f"that of {mode_name(REMEDIED_AS[of.id])}"
+
+
+def _reading(of: GuardedQuantity) -> str:
+    """Where its values stand."""
+    # No metric reads the other quantities of unscored text: a decision alone has their values.
+    if of in FREE and of.id != Q.APPROVED:
+        return f"none; the values stand in the decision's `guards`, `quantity` `{of.id}`"
+    # The whole id, "main" standing for the practised family: a statistic alone is several numbers.
+    return f"`{Estimand(of.statistic, of.family, of.slice, of.samples).id}`"
 
 
 def _seen(of: GuardedQuantity, out: Path) -> Iterator[str]:

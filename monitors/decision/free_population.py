@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats
+from ouroloop.monitors.decision.lengths import BAND
 from ouroloop.monitors.decision.populations import SEED, Population
-from ouroloop.monitors.decision.responses import APPROVED, BAND, CAP_IN_MEDIANS, Grid
+from ouroloop.monitors.decision.responses import APPROVED, CAP_IN_MEDIANS, Grid
 from ouroloop.monitors.decision.tables import Table
 
 NUM_CLUSTERS, NUM_OPENINGS, NUM_TEXTS = 12, 60, 64

@@ -19,7 +19,7 @@ from ouroloop.monitors.decision.stakes import Stream
 from ouroloop.monitors.decision.tables import Pair, Table
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Scores
-from ouroloop.monitors.estimators.stats import Estimate, paired, ratio
+from ouroloop.monitors.estimators.stats import Estimate, cut, paired, ratio
 
 # The variances are summed over problems, so that few groups each will do; with more, blocks of
 # eight would not fit into a group of a usual baseline (32 samples of each problem).
@@ -266,7 +266,7 @@ class Guard:
         # The start cancels in a difference, but not in a ratio.
         now_P, baseline_P = (start + scale * x for x in (self._now_P(), self.stream.baseline_P))
         if self.quantity.relative:
-            value, low, high, num = ratio(now_P, baseline_P, level)
+            value, low, high, num = ratio(now_P, baseline_P, level, bound=1.0)
             return Estimate(
                 value - 1,
                 max(low, 0.0) - 1,
@@ -274,7 +274,8 @@ class Guard:
                 num,
             )
         now, then = ({str(i): float(x) for i, x in enumerate(x_P)} for x_P in (now_P, baseline_P))
-        return paired(now, then, bound=abs(scale)).interval(level)
+        most = abs(scale)
+        return cut(paired(now, then, bound=most).interval(level), -most, most)
 
     def reading(
         self,

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ouroloop.monitors.base import RoundView, Samples
+from ouroloop.monitors.base import Floats, RoundView, Samples
 from ouroloop.monitors.columns import codes
 from ouroloop.monitors.decision.responses import Grid, responses, texts
 from ouroloop.monitors.decision.tables import Pair, Table, Tables, all_judged, table
@@ -21,6 +21,8 @@ from ouroloop.monitors.metrics.readings import of
 Rows = NDArray[np.bool_]
 
 SEED = 20_242
+UNSEEN = "unseen"
+"""The column of `unseen`, of a population that is itself a sample."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def of_baseline(
     free = None
     if found is not None and len(found[1]):
         free = found[0].now.rows(found[1])
+        free = replace(free, grids={**free.grids, UNSEEN: unseen(free)})
     # Beside itself: only one side of the pair is of use here.
     along = texts(view.texts, view.texts)
     return Population(
@@ -125,6 +128,27 @@ def of_baseline(
         free,
         None if along is None else along.now,
     )
+
+
+def unseen(rows: Table) -> Floats:
+    """Chance that a draw of this sample lies in a cluster that the file has not seen, (P, K).
+
+    Draws are with replacement, and a sample that is drawn twice would be two of one cluster: of 16
+    samples all apart, a sixteenth of the pairs would not be. Of a problem's n samples, c in one
+    cluster are c (c - 1) of the n (n - 1) pairs of different samples. Two draws lie in it as often
+    where each keeps its cluster with the root of (c - 1) n / (c (n - 1)).
+    """
+    place_N = np.nonzero(rows.there_PK)
+    cluster_N = rows.grids[Grid.CLUSTER][place_N]
+    # Those without a cluster are one together, as in `patterns.apart`.
+    kinds, kind_N = np.unique(np.stack([place_N[0], cluster_N]), axis=1, return_inverse=True)
+    count_N = np.bincount(kind_N.ravel(), minlength=kinds.shape[1])[kind_N.ravel()]
+    size_N = rows.there_PK.sum(axis=1)[place_N[0]]
+    # One sample alone shows no pair.
+    keeps_N = np.sqrt((count_N - 1) * size_N / (count_N * np.maximum(size_N - 1, 1)))
+    unseen_PK = np.zeros(rows.there_PK.shape)
+    unseen_PK[place_N] = np.where(size_N > 1, 1 - keeps_N, 0.0)
+    return unseen_PK
 
 
 def typical() -> Population:
@@ -200,6 +224,13 @@ def _draw(
     at = (index_P[:, None], column_PK)
     # The place too: a problem that was drawn twice is two problems of the probe set.
     names = tuple(f"{i}|{j}" for j, i in enumerate(index_P))
+    grids = {name: grid_PK[at] for name, grid_PK in rows.grids.items()}
+    if UNSEEN in grids:
+        is_new_PK = rng.random(column_PK.shape) < grids[UNSEEN]
+        # Beyond every known code, and beyond `Population.new_code`, which a harm may use.
+        first = int(rows.grids[Grid.CLUSTER].max(initial=-1)) + 2
+        own_PK = first + np.arange(column_PK.size).reshape(column_PK.shape)
+        grids[Grid.CLUSTER] = np.where(is_new_PK, own_PK, grids[Grid.CLUSTER])
     return Table(
         names,
         np.ones((len(index_P), num), dtype=bool),
@@ -207,7 +238,7 @@ def _draw(
         rows.strategy_PK[at],
         rows.answer_PK[at],
         rows.labels,
-        {name: grid_PK[at] for name, grid_PK in rows.grids.items()},
+        grids,
         rows.legend,
     )
 

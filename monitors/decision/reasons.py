@@ -26,7 +26,7 @@ COARSE = 0.15
 round before WATCH speaks, a reader of "continue" is to know it: 100 prompts x 8 samples see a
 tenth, ten prompts a third."""
 NOTHING_GUARDED = (
-    "no guarded quantity could be measured at the baseline, so none can have got worse"
+    "no guarded quantity could be measured at the baseline: whether one got worse is not known"
 )
 Entry = TypeVar("Entry", bound=OfStream)
 ROUND_0 = "round 0 is the baseline: nothing to compare with yet"
@@ -109,6 +109,11 @@ def calm(guards: Sequence[GuardReading]) -> str:
     # In tolerances, so that quantities of different units can be compared.
     nearest = max(guards, key=lambda g: g.loss_in_tolerances)
     return f"no evidence of a loss beyond any tolerance; nearest to its limit: {change(nearest)}"
+
+
+def is_blind(decision: Decision) -> bool:
+    """Whether nothing was guarded: then no action only says that nothing was seen."""
+    return bool(decision.unmeasured) and not decision.guards
 
 
 def coverage(guards: Sequence[GuardReading], unmeasured: Sequence[Unmeasured]) -> str:

@@ -213,6 +213,11 @@ class Decision:
                 return self.evidence[tier].driver
         return None
 
+    @property
+    def has_halt_evidence(self) -> bool:
+        """Whether HALT's limit is reached; a round may halt without, see `DecisionRule`."""
+        return Tier.HALT in self.evidence and self.evidence[Tier.HALT].reached
+
     def driver_name(self, tier: Tier) -> str:
         """How the stream that drives a tier's evidence is called; "" without one."""
         # A driver without a reading in this round still has its name among the unmeasured.

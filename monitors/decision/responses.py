@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Objects, RoundView, Samples, Texts, Traces
 from ouroloop.monitors.columns import codes
+from ouroloop.monitors.decision.lengths import Unit, lengths, units, usual
 from ouroloop.monitors.decision.tables import Ints, Pair, Table, Tables, places, shuffled
 from ouroloop.monitors.estimators.retained import kept
 
@@ -28,8 +29,6 @@ OPENING_WORDS = 4
 OPENING_CHARACTERS = 200
 WORD = re.compile(r"[^\W_]+")
 DIGITS = re.compile(r"\d+")
-# The middle 95 % of the baseline's lengths, as many out at either end.
-BAND = (0.025, 0.975)
 # The median itself would cut half of the samples to 1, where a fall cannot be seen; a cap beyond
 # the largest would press all scores together near 0, where a bet cannot gain much. At twice the
 # median a usual sample scores a half, and few are cut.
@@ -156,7 +155,7 @@ class Scale:
         cap: mean log-loss per token that counts as 1.
         band: least and largest usual length.
         by_clusters: responses are named by clusters, else by strategies.
-        by_tokens: lengths are in tokens, else in words.
+        unit: what lengths are counted in.
         knows_texts: the baseline has texts.
         knows_cuts: the baseline says which samples were cut by length.
         criteria: what a frozen judge looked at.
@@ -165,7 +164,7 @@ class Scale:
     cap: Mapping[str, float]
     band: Mapping[str, tuple[float, float]]
     by_clusters: bool
-    by_tokens: bool
+    unit: Mapping[str, Unit]
     knows_texts: bool
     knows_cuts: bool
     criteria: tuple[str, ...]
@@ -173,18 +172,18 @@ class Scale:
     @classmethod
     def of(cls, baseline: Samples) -> Scale:
         """The scales that a baseline fixes."""
-        by_tokens = bool(np.isfinite(baseline.num_tokens).any())
-        length_N = _lengths(baseline, by_tokens)
+        unit = units(baseline)
+        length_N = lengths(baseline, unit)
         cap, band = {}, {}
         for family in sorted(set(baseline.family)):
             mine_N = baseline.family == family
             cap[family] = CAP_IN_MEDIANS * _quantile(baseline.nll[mine_N], 0.5)
-            band[family] = _band(length_N[mine_N])
+            band[family] = usual(length_N[mine_N])
         return cls(
             cap=cap,
             band=band,
             by_clusters=any(isinstance(c, str) for c in baseline.cluster),
-            by_tokens=by_tokens,
+            unit=unit,
             knows_texts=any(text.strip() for text in baseline.text),
             knows_cuts=bool(np.isfinite(baseline.truncated).any()),
             criteria=tuple(criteria(baseline)),
@@ -199,34 +198,6 @@ def _quantile(x_N: Floats, q: float) -> float:
     """A quantile of the known values; NaN without any."""
     known_N = x_N[np.isfinite(x_N)]
     return float(np.quantile(known_N, q)) if len(known_N) else float("nan")
-
-
-def _band(x_N: Floats) -> tuple[float, float]:
-    """The ends, both within, of what is usual by these values; NaN without any.
-
-    Each end lies just within the nearest value that is out. At the outermost values that are in, an
-    end would be in by definition, and fresh samples of the same model looked less usual than these:
-    by 2 / N a family, which with few samples of many families is several standard errors.
-    """
-    known_N = np.sort(x_N[np.isfinite(x_N)])
-    if not len(known_N):
-        return float("nan"), float("nan")
-    num_out = int(np.ceil(BAND[0] * (len(known_N) - 1)))
-    # One sample says nothing of what is unusual.
-    if num_out == 0:
-        return 0.0, float(np.finfo(float).max)
-    # From the value that is out towards the one that is in; equal ones are both in.
-    low = np.nextafter(known_N[num_out - 1], known_N[num_out])
-    high = np.nextafter(known_N[-num_out], known_N[-num_out - 1])
-    return float(low), float(high)
-
-
-def _lengths(samples: Samples, by_tokens: bool) -> Floats:
-    if by_tokens:
-        return samples.num_tokens
-    words = [len(text.split()) for text in samples.text]
-    # No word at all: the text may not be known, and `answered` looks at what is empty.
-    return np.array([n or np.nan for n in words], dtype=float)
 
 
 def _capped(x_N: Floats, cap: Floats | float) -> Floats:
@@ -282,7 +253,7 @@ class _Side:
             scale.by_family({f: ends[i] for f, ends in scale.band.items()}, rows.family)
             for i in range(2)
         )
-        length_N = _lengths(rows, scale.by_tokens)
+        length_N = lengths(rows, scale.unit)
         known_N = np.isfinite(length_N) & np.isfinite(low_N)
         is_usual_N = (length_N >= low_N) & (length_N <= high_N)
         return cls(

@@ -32,7 +32,7 @@ from ouroloop.monitors.decision.records import (
 )
 from ouroloop.monitors.decision.responses import with_responses
 from ouroloop.monitors.decision.tables import tables_of
-from ouroloop.monitors.decision.weighing import Weighing, unmeasured_of
+from ouroloop.monitors.decision.weighing import Weighing, lost_of, unmeasured_of
 from ouroloop.monitors.metrics.supply import nothing_passes
 from ouroloop.monitors.names import Action, Tier
 
@@ -203,23 +203,21 @@ class DecisionRule:
         """Measure every guarded quantity beside every baseline, then weigh."""
         draws, missing = self._measured(view, baselines)
         unmeasured = unmeasured_of([*draws[0], *missing], self, view, baselines)
-        lost = tuple(
-            f"{m.quantity.name} was measured at the baseline and cannot be measured any more"
-            for m in missing
-            if m.why is Why.LOST
-        )
-        # The promise covers what is measured; a run that has lost a quantity is not covered.
-        if lost:
-            return Decision(view.round, Action.HALT, lost, unmeasured=unmeasured)
         shown = self._shown(
             drawing.joined(draws),
             baselines[0].round,
             _values(readings),
             baseline_readings,
         )
-        idle = tuple(m.id for m in missing if m.why is Why.IDLE)
+        # What is lost is not bet on, and the others' shares stay what they were.
+        idle = tuple(m.id for m in missing if m.why is not Why.ABSENT)
         tiers.check_history(history)
-        return Weighing(self, view, baselines, draws, idle, history).decide(shown, unmeasured)
+        found = Weighing(self, view, baselines, draws, idle, history).decide(shown, unmeasured)
+        lost = lost_of(missing, shown)
+        if not lost:
+            return found
+        # The promise covers what is measured; a run that has lost a quantity is not covered.
+        return replace(found, action=Action.HALT, reasons=(*lost, *found.reasons))
 
     def nearness(
         self, view: RoundView, baselines: Sequence[RoundView], history: Sequence[Decision] = ()

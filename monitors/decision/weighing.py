@@ -68,6 +68,19 @@ def unmeasured_of(
     return tuple(found)
 
 
+def lost_of(entries: Sequence[Missing], shown: Sequence[GuardReading]) -> list[str]:
+    """That quantities are lost altogether; before them that no sample is answered, which is why."""
+    lost = [
+        f"{entry.quantity.name} was measured at the baseline and cannot be measured any more"
+        for entry in entries
+        if entry.why is Why.LOST
+    ]
+    answered = [each for each in shown if each.quantity == guarded.QuantityId.ANSWERED]
+    if lost and answered and answered[0].after == 0:
+        lost.insert(0, f"no sample of this round is answered: {reasons.change(answered[0])}")
+    return lost
+
+
 @dataclass(frozen=True)
 class Weighing:
     """All that one decision depends on.
@@ -109,9 +122,7 @@ class Weighing:
             mode = self._mode(found[acting].driver)
             head = reasons.head(acting, found[acting], self.rule.watch_share)
             first, *more = reasons.losses(weights[acting], found[acting], shown, names)
-            sentences += [f"{head}: {first}", *more]
-        if mode is not None:
-            sentences.append(reasons.named(mode, NAMED_RIGHTLY.get(mode)))
+            sentences += [f"{head}: {first}", *more, *self._named(mode, found[acting].driver)]
         starved = self._starved()
         if starved:
             sentences.append(starved)
@@ -262,6 +273,14 @@ class Weighing:
                 self.view, baseline, self.rule.main_family, driver.quantity, left_out
             )
         return attribute(self.view, baseline, self.rule.main_family, self.rule.tail_slice)
+
+    def _named(self, mode: FailureMode | None, driver: StreamId | None) -> list[str]:
+        """What the decline looks like, with what that name is worth."""
+        if mode is None or driver is None:
+            return []
+        # Of scored runs alone it is known how often a name is right.
+        rightly = None if self._is_free(driver) else NAMED_RIGHTLY.get(mode)
+        return [reasons.named(mode, rightly)]
 
     def _covered(
         self, shown: tuple[GuardReading, ...], unmeasured: tuple[Unmeasured, ...]

@@ -157,12 +157,16 @@ def mean_in_unit(score_P: ArrayLike, num_samples: float | None = None) -> Estima
     return share(x_P, np.ones(len(x_P)), most)
 
 
-def ratio(top_P: ArrayLike, bottom_P: ArrayLike, level: float = 0.95) -> Estimate:
+def ratio(
+    top_P: ArrayLike, bottom_P: ArrayLike, level: float = 0.95, bound: float = NAN
+) -> Estimate:
     """mean(top) / mean(bottom) over the same clusters; t interval by the delta method.
 
     Linearised residuals: top - ratio * bottom. Bias of order 1 / P. Undefined when mean(bottom) <=
     0. One cluster: no interval. Source: Cochran 1977, section 6.4; same as cluster-robust (CR1)
     errors of an intercept when both are per-cluster sums.
+
+    bound: the largest value of either; with it, exact limits where all clusters have one ratio.
     """
     top, bottom = np.asarray(top_P, dtype=float), np.asarray(bottom_P, dtype=float)
     used = np.isfinite(top) & np.isfinite(bottom)
@@ -175,8 +179,17 @@ def ratio(top_P: ArrayLike, bottom_P: ArrayLike, level: float = 0.95) -> Estimat
         return Estimate(value, NAN, NAN, 1)
     residual_P = top - value * bottom
     se = float(np.sqrt(num / (num - 1) * np.sum(residual_P**2)) / bottom.sum())
+    if bound == bound and float(np.abs(residual_P).max()) < ROUNDING:
+        # As in `Paired.interval`: clusters that were not drawn may have another ratio.
+        most = _unseen(num, level) * bound / float(bottom.mean())
+        return Estimate(value, value - value * most, value + most, num)
     half = float(stdtrit(effective_df(residual_P), (1 + level) / 2)) * se
     return Estimate(value, value - half, value + half, num)
+
+
+def _unseen(num: int, level: float) -> float:
+    """The largest share of all that would leave none among `num` with the chance of `level`."""
+    return 1 - float(((1 - level) / 2) ** (1 / num))
 
 
 @dataclass(frozen=True)
@@ -204,9 +217,8 @@ class Paired:
         if self.se > 0:
             half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
             return Estimate(self.value, self.value - half, self.value + half, self.num_clusters)
-        # No spread was seen, but problems that were not drawn may differ: the largest share of
-        # them that would still leave none in this sample with the chance that the level allows.
-        unseen = 1 - ((1 - level) / 2) ** (1 / self.num_clusters)
+        # No spread was seen, but problems that were not drawn may differ.
+        unseen = _unseen(self.num_clusters, level)
         low = self.value - (self.value + self.bound) * unseen
         high = self.value + (self.bound - self.value) * unseen
         return Estimate(self.value, low, high, self.num_clusters)

@@ -20,6 +20,7 @@ from ouroloop.monitors.estimators.stats import Estimate
 Better = Literal["up", "down", "none"]
 Kind = tuple[str, Better]
 """Unit and healthy direction."""
+NOT_SCORED = "no sample was scored"
 
 
 def as_json(estimate: Estimate) -> dict[str, Any]:
@@ -74,6 +75,13 @@ def reading(
         reason=note,
         details=dict(details or {}),
     )
+
+
+def no_right(rows: Samples) -> str:
+    """Why nothing can be said of right samples alone; empty where there are some."""
+    if not np.isfinite(rows.correct).any():
+        return NOT_SCORED
+    return "" if (rows.correct == 1).any() else "no sample was right"
 
 
 def missing(kinds: Mapping[Estimand, Kind], reason: str) -> list[Reading]:

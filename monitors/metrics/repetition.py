@@ -13,7 +13,15 @@ from ouroloop.monitors.base import Reading, RoundView, Samples
 from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import Estimate, mean, share
-from ouroloop.monitors.metrics.readings import Kind, at, by_family, equal_sizes, missing, reading
+from ouroloop.monitors.metrics.readings import (
+    Kind,
+    at,
+    by_family,
+    equal_sizes,
+    missing,
+    no_right,
+    reading,
+)
 
 KINDS: Mapping[Estimand, Kind] = {
     Estimand("repetition/loops"): ("share", "down"),
@@ -96,11 +104,12 @@ class Repetition:
         """Compression, then different n-grams; each of all rows, then of the right ones."""
         parts = [list(self.blocks(r)) for r in (rows, rows.where(rows.correct == 1))]
         need = f"fewer than {self.num_windows * self.window_bytes:,} bytes of text"
-        found = [(measure, part) for measure in (compression, self._distinct) for part in parts]
+        sides = list(zip(parts, (need, no_right(rows) or need), strict=True))
+        found = [(measure, *side) for measure in (compression, self._distinct) for side in sides]
         out = []
-        for (name, kind), (measure, part) in zip(kinds.items(), found, strict=True):
+        for (name, kind), (measure, part, why) in zip(kinds.items(), found, strict=True):
             value = mean([measure(block) for block in part])
-            out.append(reading(name, value, *kind, need, {"num_blocks": len(part)}))
+            out.append(reading(name, value, *kind, why, {"num_blocks": len(part)}))
         return out
 
     def blocks(self, rows: Samples) -> Iterator[list[bytes]]:

@@ -17,7 +17,7 @@ from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Ints, Scores, by_problem
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean_in_unit
-from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
+from ouroloop.monitors.metrics.readings import Kind, by_family, missing, no_right, reading
 
 Floats = NDArray[np.float64]
 Embed = Callable[[Sequence[str]], ArrayLike]
@@ -200,8 +200,10 @@ class Similarity:
         scores = mean_squared_cosines(rows, cosines)
         parts = (rows, rows.where(rows.correct == 1))
         return [
-            _reading(name, part, score)
-            for name, part, score in zip(KINDS, parts, scores, strict=True)
+            _reading(name, part, score, why)
+            for name, part, score, why in zip(
+                KINDS, parts, scores, ("", no_right(rows)), strict=True
+            )
         ]
 
 
@@ -209,10 +211,11 @@ def _reading(
     name: Estimand,
     rows: Samples,
     scores: Scores,
+    unknown: str,
 ) -> Reading:
     effective = partial(effective_number, scores)
     found = effective(rows)
-    why = "no problem has two samples with a text"
+    why = unknown or "no problem has two samples with a text"
     if np.isinf(found.value):
         why = "no two samples of any problem have anything in common"
     return reading(name, found, *KINDS[name], why, {"families": by_family(rows, effective)})

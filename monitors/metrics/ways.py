@@ -14,6 +14,7 @@ from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import mean_in_unit
 from ouroloop.monitors.metrics.diversity import NO_STRATEGIES
 from ouroloop.monitors.metrics.readings import (
+    NOT_SCORED,
     Kind,
     at,
     equal_sizes,
@@ -66,6 +67,8 @@ class Ways:
 
 def _reading(estimand: Estimand, kind: Kind, samples: Samples) -> Reading:
     rows = scores.scored(samples)
+    if codes(samples.strategy)[0] and not len(rows):
+        return missing({estimand: kind}, NOT_SCORED)[0]
     if not codes(rows.strategy)[0]:
         return missing({estimand: kind}, NO_STRATEGIES)[0]
     ways_P = ways(rows)

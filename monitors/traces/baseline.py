@@ -1,4 +1,4 @@
-"""What a baseline file looks like it gets wrong."""
+"""What a baseline file looks like it gets wrong, or a round that repeats another one."""
 
 from __future__ import annotations
 
@@ -42,3 +42,13 @@ def few_samples(each: Sequence[float]) -> list[str]:
         f"round 0 has {each[0]:.3g} {samples} per problem, later rounds {later:.3g}: four times as"
         " many at the baseline see smaller losses"
     ]
+
+
+def is_collapsed(columns: Mapping[str, list[Any]]) -> bool:
+    """Whether all texts of each problem are one: then fresh samples can be the same rows again.
+
+    One sample of each problem shows nothing of the kind.
+    """
+    problems, texts = columns["problem"], columns["text"]
+    num_texts = len(set(zip(problems, texts, strict=True)))
+    return num_texts == len(set(problems)) < len(problems) and None not in texts

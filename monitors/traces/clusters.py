@@ -81,10 +81,11 @@ class TraceClusters:
                 f" {OPTIMISM / usual:.2f}: clusters were fitted on the texts that are measured"
             )
         if usual < MIN_ANSWERS:
+            texts = "text" if usual == 1 else "texts"
             yield (
-                f"WARNING: round 0 has {usual:g} texts per problem; from {MIN_ANSWERS} on, answers"
-                " are compared with their own prompt's. Here clusters are mostly the prompts'"
-                " subjects, and do not show that each prompt's answers become alike."
+                f"WARNING: a usual problem has {usual:g} {texts} in round 0; from {MIN_ANSWERS} on,"
+                " answers are compared with their own prompt's. Here clusters are mostly the"
+                " prompts' subjects, and do not show that each prompt's answers become alike."
             )
 
     def label(self, columns: dict[str, list[Any]]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.monitors.traces.rows import FIELDS, TraceError, guess
+from ouroloop.monitors.traces.rows import FIELDS, TraceError, guess, round_number
 
 Columns = dict[str, list[Any]]
 
@@ -23,7 +23,7 @@ EXPECTED = (
     " sequences"
 )
 # A wrong name of one of these would leave unmeasured what somebody believes to be measured.
-GUESSED = ("problem", "correct", "text", "strategy", "answer")
+GUESSED = ("problem", "correct", "text", "strategy", "answer", "round")
 # Each of them alone shows something; a table without any shows nothing.
 MEASURABLE = ("text", "correct", "strategy", "answer", "cluster", "approved", "logprobs", "nll")
 OF_THE_PROBLEM = ("family", "slice")
@@ -65,6 +65,9 @@ def rounds_of(frame: Any) -> list[RoundRows]:
     _check_columns(columns)
     num = len(columns["problem"])
     numbers = columns.get("round", [None] * num)
+    # As texts, 10 would come before 2.
+    if all(isinstance(number, str) for number in numbers):
+        numbers = [round_number(number) for number in numbers]
     # A row of no round could belong to any: no guess is made.
     unknown = [row for row, number in enumerate(numbers) if number is None]
     if unknown and len(unknown) < num:
@@ -152,6 +155,9 @@ def _check_columns(columns: Columns) -> None:
     """Refuse a table whose columns would not be read as its author means them."""
     for name in GUESSED:
         hint = None if name in columns else guess(name, columns)
+        # A step that is the same in all rows makes no two rounds one.
+        if name == "round" and hint is not None and len(set(map(repr, columns[hint]))) == 1:
+            continue
         if hint is not None:
             raise TraceError(
                 f"frame: no column {name!r}, got {sorted(columns)}; expected the names of"
@@ -244,6 +250,11 @@ def columns_from_arrays(
             f" {', '.join(FIELDS)}."
         )
     num_problems, num_samples = verdict.shape
+    if problem is not None and len(np.unique(_array("problem", problem, str))) < len(problem):
+        raise TraceError(
+            "problem: got an id twice; expected one for each row of `correct`, whose columns are"
+            " the problem's samples. Give them different ids, or a table to from_frame."
+        )
     # The order of the rows names the problems, so that it must be the same in every round.
     ids = np.arange(num_problems) if problem is None else problem
     given = {"correct": correct, "strategy": strategy, "answer": answer, "problem": ids, **others}

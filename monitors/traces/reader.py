@@ -17,7 +17,7 @@ from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.fence import Unreadable, attempt
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from ouroloop.monitors.strategies.templates import Templates
-from ouroloop.monitors.traces.baseline import few_samples, gold_answers
+from ouroloop.monitors.traces.baseline import few_samples, gold_answers, is_collapsed
 from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import RowsOf, ascending, number_in, read_file
 from ouroloop.monitors.traces.kept import KeptViews
@@ -38,6 +38,11 @@ __all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
 
 TEMPLATES = "templates"
 TEXTS = "every text its own strategy"
+TWIN = (
+    ": all samples of each problem are one text, as after a total collapse, so it is judged as a"
+    " round of its own. Was it copied by mistake?"
+)
+"""What is said of a round whose rows another round has, where a collapse explains that."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class TraceReader:
         rounds_: the number that each round's rows give.
         per_problem_: mean samples of a problem in each round.
         most_: samples of the problem that has most, in each round.
+        collapsed_: all texts of each problem of the latest round are one.
         lines_: rows so far.
         without_: field -> rows without it.
         unread_: unknown field -> rows with it.
@@ -86,6 +92,7 @@ class TraceReader:
     rounds_: list[float | None] = field(default_factory=list)
     per_problem_: list[float] = field(default_factory=list)
     most_: list[int] = field(default_factory=list)
+    collapsed_: bool = False
     lines_: int = 0
     without_: Counter[str] = field(default_factory=Counter)
     unread_: Counter[str] = field(default_factory=Counter)
@@ -101,8 +108,12 @@ class TraceReader:
                 " out for the rows' own."
             )
 
-    def read(self, rows: Iterable[tuple[str, Any]]) -> RoundView:
+    def read(self, rows: Iterable[tuple[str, Any]], source: str = "") -> RoundView:
         """The next round's view, from (place, row) pairs; a place is for messages, "file:line".
+
+        Args:
+            rows: the pairs.
+            source: where they come from, for the message that there are none.
 
         Raises:
             TraceError: a bad row, or none at all.
@@ -126,12 +137,14 @@ class TraceReader:
                 self.unread_.update(raw.keys() - FIELDS.keys())
         if not columns["problem"]:
             raise TraceError(
-                f"round {number} has no rows; expected one sample per row, such as {SAMPLE}."
+                f"{source or f'round {number}'} has no rows; expected one sample per row, such as"
+                f" {SAMPLE}."
             )
         self.rounds_.append(columns["round"][0])
         num_P = Counter(columns["problem"]).values()
         self.per_problem_.append(sum(num_P) / len(num_P))
         self.most_.append(max(num_P))
+        self.collapsed_ = is_collapsed(columns)
         self._count(columns)
         # The choice is made once, so that all rounds are named alike.
         if number == 0:
@@ -156,6 +169,8 @@ class TraceReader:
 
     def _guessed(self, key: str) -> str:
         """A field that was not read, with the field that it may be."""
+        if not key.strip():
+            return "a column without a name"
         field_name = OFTEN.get(key)
         # A guess only where that field is missing altogether: else the file knows its name.
         if field_name is None or self.without_[field_name] != self.lines_:
@@ -306,13 +321,17 @@ def read_traces(
     seen: dict[str, int] = {}
     for number, name in enumerate(names):
         digest = hashlib.sha256()
-        views.append(reader.read(rows_of(name, digest)))
+        views.append(reader.read(rows_of(name, digest), name))
         twin = seen.setdefault(digest.hexdigest(), number)
-        if twin != number:
+        if twin == number:
+            continue
+        if not reader.collapsed_:
             raise TraceError(
                 f"{name}: byte for byte the same as {names[twin]}; expected one file per round. Was"
-                " it copied by mistake?"
+                " it copied by mistake? If the model did answer so twice, write all rounds into one"
+                " file with a column `round`."
             )
+        reader.warnings_.append(f"WARNING: {name} is byte for byte the same as {names[twin]}{TWIN}")
     if not keep_order:
         ascending(reader.rounds_, names, "`round` fields")
     return reader.traces(views, names)

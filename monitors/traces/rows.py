@@ -97,6 +97,18 @@ def _count(value: Any) -> float:
     return float(value)
 
 
+def round_number(value: Any) -> Any:
+    """A round's number; a text that is one counts as it, as in CSV. Others are left as they are."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _round(value: Any) -> float:
+    return _count(round_number(value))
+
+
 def _logprobs(value: Any) -> tuple[float, int] | None:
     """(mean negative log-probability, tokens); None for no tokens."""
     if not isinstance(value, list):
@@ -178,7 +190,8 @@ FIELDS: Mapping[str, Field] = {
     "num_tokens": Field(
         "a whole number of at least 0",
         _count,
-        "length is not measured, nor trace entropy from `nll` alone",
+        "lengths of unscored text are counted in words, or characters where it has no blanks; no"
+        " trace entropy from `nll` alone",
     ),
     "truncated": Field(
         "true or false: cut by the token limit",
@@ -201,7 +214,7 @@ FIELDS: Mapping[str, Field] = {
         _truth,
         "yield and selection are not measured",
     ),
-    "round": Field("the round's number, the same in the whole file", _count, ""),
+    "round": Field("the round's number, the same in the whole file", _round, ""),
 }
 # Only for messages: a field is never read under another name, which would be a guess.
 OFTEN = {
@@ -223,6 +236,12 @@ OFTEN = {
     "token_logprobs": "logprobs",
     "length": "num_tokens",
     "accepted": "kept",
+    "Round": "round",
+    "rounds": "round",
+    "step": "round",
+    "global_step": "round",
+    "epoch": "round",
+    "iteration": "round",
 }
 """What others often call a field."""
 SAMPLE = '{"problem": "p1", "text": "2+3=5. The answer is 5.", "correct": true}'
@@ -305,6 +324,8 @@ def _remedy(name: str, value: Any) -> str:
         return "Turn a score into a verdict first, e.g. score >= 1."
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return "Write it without quotation marks."
+    if name == "problem" and isinstance(value, float) and isfinite(value):
+        return "Write whole numbers without a decimal point, in every file alike."
     if name == "problem":
         return NUMBER_PROMPTS
     if isinstance(value, str) and value in RESERVED:

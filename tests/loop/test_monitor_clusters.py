@@ -73,8 +73,8 @@ def test_scored_traces_have_clusters_only_when_asked(tmp_path):
 
 def test_a_baseline_of_few_samples_is_said_to_show_subjects(tmp_path):
     few = trace_file(tmp_path / "r0.jsonl", 0, 4)
-    (note,) = [note for note in read_traces([few]).notes if "texts per problem" in note]
-    assert "4 texts per problem; from 12 on" in note
+    (note,) = [note for note in read_traces([few]).notes if "a usual problem has" in note]
+    assert "4 texts in round 0; from 12 on" in note
 
 
 def test_rows_without_a_text_have_no_cluster_and_blank_ones_end_nothing(tmp_path):
@@ -115,3 +115,8 @@ def test_the_command_takes_an_encoder_and_refuses_what_is_none(unscored, tmp_pat
     assert "encoder" not in capsys.readouterr().out
     assert main(["monitor", *paths, "--clusters", str(tmp_path / "nowhere")]) not in (0, 3)
     assert "expected lexical, all-minilm-l6-v2, or the folder" in capsys.readouterr().err
+
+
+def test_one_text_is_no_texts(tmp_path):
+    few = trace_file(tmp_path / "r0.jsonl", 0, 1)
+    assert any("a usual problem has 1 text in round 0" in x for x in read_traces([few]).notes)

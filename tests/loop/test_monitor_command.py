@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ouroloop.loop.__main__ import main
-from ouroloop.loop.views.monitor import _verdict, rule_of
+from ouroloop.loop.views.monitor import rule_of
+from ouroloop.loop.views.verdict import of_evidence
 from ouroloop.monitors.names import FailureMode, mode_label
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,9 +92,77 @@ def test_a_collapse_is_a_halt_with_numbers_and_exit_code_3(capsys, collapsing):
 
 def test_several_rounds_with_halt_evidence_are_rounds_and_the_first_bounds_the_way_back():
     rule = rule_of([], 20)
-    assert "HALT evidence in round 2 of 3: go back to a round before, or" in _verdict(rule, [2], 4)
-    several = _verdict(rule, [2, 3], 4)
+    assert "HALT evidence in round 2 of 3: go back to a round before, or" in of_evidence(
+        rule, [2], 4
+    )
+    several = of_evidence(rule, [2, 3], 4)
     assert "HALT evidence in rounds 2, 3 of 3: go back to a round before round 2, or" in several
+
+
+def unscored(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def some_texts(number, problems=12, samples=6, **more):
+    """Rows of answers that differ; `more`: name -> a value of every row."""
+    return [
+        {"problem": f"p{p}", "text": f"{i} {p} {number} things matter", **more}
+        for p in range(problems)
+        for i in range(samples)
+    ]
+
+
+def test_a_lost_quantity_is_a_halt_of_its_own_and_no_evidence_is_claimed(capsys, tmp_path):
+    files = [unscored(tmp_path / f"r{i}.jsonl", some_texts(i, nll=1.0)) for i in range(2)]
+    files.append(unscored(tmp_path / "r2.jsonl", some_texts(2)))
+    code, out, _ = printed(capsys, *files, "--clusters", "none")
+    assert code == 3
+    assert "token entropy (share of its cap) was measured at the baseline and cannot be" in out
+    assert "Halt without HALT evidence in round 2: a guarded quantity was lost, or" in out
+    assert "No HALT evidence in 2 rounds (" in out and "\nHALT evidence in" not in out
+
+
+def test_a_round_of_empty_answers_says_so_first_and_what_remains_is_weighed(capsys, tmp_path):
+    files = [unscored(tmp_path / f"r{i}.jsonl", some_texts(i, 40)) for i in range(2)]
+    files.append(unscored(tmp_path / "r2.jsonl", some_texts(2, 40, text="")))
+    code, out, _ = printed(capsys, *files)
+    sentence = next(line for line in out.splitlines() if line.startswith("round 2 ("))
+    assert code == 3
+    assert "- no sample of this round is answered: share of answered samples 1.000 -> 0" in sentence
+    assert "HALT: evidence e = " in sentence and "guarded: nothing" not in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rounds", "checkpoint", "decided"),
+    [
+        (
+            [some_texts(i, problems=1) for i in range(3)],
+            "not known: nothing is",
+            "No verdict: noth",
+        ),
+        (
+            [[{"problem": "a", "reply": "x"}, {"problem": "b", "reply": "y"}]] * 2,
+            "not known: nothing is guarded",
+            "No verdict: nothing is guarded",
+        ),
+        ([some_texts(0)], "none yet: only the baseline round", "Nothing was decided yet"),
+    ],
+)
+def test_the_page_gives_no_all_clear_where_nothing_was_guarded(
+    capsys, tmp_path, rounds, checkpoint, decided
+):
+    files = []
+    for i, rows in enumerate(rounds):
+        files.append(unscored(tmp_path / f"r{i}.jsonl", [{**row, "n": i} for row in rows]))
+    page = tmp_path / "page.html"
+    code, out, _ = printed(capsys, *files, "--html", str(page))
+    assert code == 0
+    text = page.read_text(encoding="utf-8")
+    assert f"<b>Checkpoint to take:</b> {checkpoint}" in text and decided in text
+    assert "the last round that the decision rule accepted" not in text
+    assert "let every round continue" not in text and "none can have got worse" not in text + out
 
 
 def test_unscored_traces_show_how_far_answers_lie_apart(capsys, tmp_path):
@@ -215,6 +284,19 @@ def test_a_second_baseline_sees_the_loss_of_what_the_first_round_gained(capsys, 
     assert any("since round 1" in reason for reason in two["rounds"][-1]["reasons"])
     code, _, error = printed(capsys, *files, "--baselines", "1", "0")
     assert code == 2 and "beginning with 0" in error
+
+
+@pytest.mark.parametrize(("given", "says"), [("-1", "of at least 0"), ("nan", "a finite number")])
+def test_an_impossible_temperature_is_refused(capsys, given, says):
+    with pytest.raises(SystemExit):
+        main(["monitor", "r0.jsonl", "--temperature", given])
+    assert says in capsys.readouterr().err
+
+
+def test_a_baseline_that_is_no_round_yet_is_said_to_be_none(capsys, tmp_path):
+    files = [unscored(tmp_path / f"r{i}.jsonl", some_texts(i)) for i in range(2)]
+    out = printed(capsys, *files, "--baselines", "0", "5")[1]
+    assert "--baselines: round 5 is not there yet; the last one is 1" in out
 
 
 @pytest.mark.slow

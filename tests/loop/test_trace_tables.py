@@ -99,6 +99,23 @@ def test_a_table_per_round_is_read_like_a_jsonl_file_per_round(kind, tmp_path, b
         read_own(paths)
 
 
+def test_a_round_as_text_is_one_and_another_name_for_it_is_refused(tmp_path):
+    rows = [{**row, "round": str(row["round"])} for row in ROWS]
+    assert len(read_own([written(tmp_path / "texts.jsonl", rows)]).views) == 3
+    for name in ("Round", "rounds", "epoch"):
+        rows = [{name if key == "round" else key: x for key, x in row.items()} for row in ROWS]
+        with pytest.raises(TraceError, match=f"Is it what you call '{name}'"):
+            read_own([written(tmp_path / "other.csv", rows)])
+        # In a file for each round the order of the files counts.
+        assert len(read_own([written(tmp_path / "one.csv", rows[:8])]).views) == 1
+
+
+def test_a_column_without_a_name_is_called_so(tmp_path):
+    path = tmp_path / "index.csv"
+    path.write_text(",problem,correct\n0,a,1\n1,b,0\n")
+    assert "not read: a column without a name" in read_own([path]).notes
+
+
 def test_without_a_round_one_file_is_the_baseline(tmp_path):
     rows = [{k: v for k, v in row.items() if k != "round"} for row in ROWS[:8]]
     for kind in ("csv", "jsonl"):
@@ -138,7 +155,7 @@ def test_jsonl_under_the_name_json_is_read_as_what_it_is(tmp_path):
         ("a.csv", 'problem,text\np,"a\n', r"a.csv: cannot be read \(unexpected end of data\)"),
         ("a.csv", "problem,logprobs\np,[0\n", r"a.csv:2: logprobs is '\[0'; expected a list"),
         ("a.csv", b"problem,text\np,\xff\n", r"a.csv: cannot be read .* in UTF-8"),
-        ("a.csv", "", r"round 0 has no rows"),
+        ("a.csv", "", r"a\.csv has no rows"),
         ("a.csv.gz", "no gzip", r"a.csv.gz: cannot be read"),
         ("a.parquet", "no table", r"a.parquet: no Parquet file"),
         ("a.json", "[1]", r"a.json:1: got '?1'?; expected an object"),

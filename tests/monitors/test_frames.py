@@ -157,6 +157,9 @@ WRONG_FRAMES = {
     "a family of two": ({**GOOD, "family": ["a", "b", "a", "a"]}, "frame row 1: family of"),
     "a reserved family": ({**GOOD, "family": ["all"] * 4}, "family is 'all'"),
     "a round of some rows": ({**GOOD, "round": [0, 0, None, 1]}, "frame row 2: no round"),
+    "a round of another name": ({**GOOD, "Round": [0, 0, 1, 1]}, "Is it what you call 'Round'"),
+    "steps for rounds": ({**GOOD, "step": [5, 5, 9, 9]}, "Is it what you call 'step'"),
+    "float ids": ({"problem": [0.0, 1.0], "correct": [1, 0]}, "without a decimal point"),
     "rounds of two kinds": ({**GOOD, "round": [0, 0, "1", "1"]}, "kinds int, str"),
     "NaN in a list": ({"problem": [1], "logprobs": [[float("nan")]]}, "logprobs is [nan]"),
 }
@@ -209,6 +212,17 @@ def test_a_wrong_round_is_refused_and_the_monitor_goes_on_as_if_it_had_not_been(
     assert len(monitor.rounds) == 2 and monitor.rounds[1].decision.round == 1
 
 
+def test_a_round_of_one_refusal_is_judged_again_with_a_warning_where_the_next_is_the_same():
+    texts = [f"{i} things matter" for i in range(8)]
+    baseline = {"problem": list("aaaabbbb"), "text": texts}
+    collapsed = {"problem": list("aaaabbbb"), "text": ["I can't help with that."] * 8}
+    monitor = from_frame(baseline)
+    monitor.judge(collapsed)
+    assert not any("the same rows" in note for note in monitor.notes)
+    monitor.judge(collapsed)
+    assert any("WARNING: round 2 has the same rows as round 1" in x for x in monitor.notes)
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
@@ -217,11 +231,30 @@ def test_a_wrong_round_is_refused_and_the_monitor_goes_on_as_if_it_had_not_been(
         ({"correct": [[1, 0]], "strategy": [["a"]]}, "shape (1, 1); expected (1, 2)"),
         ({"correct": [[1, 0]], "colour": [["a", "b"]]}, "got 'colour'; expected fields"),
         ({"correct": [[1, 0]], "problem": ["a", "b"]}, "problem: got an array of shape (2,)"),
+        ({"correct": [[1], [0]], "problem": ["a", "a"]}, "problem: got an id twice"),
+        ({"correct": [[1, 0]], "samples": -3}, "samples: got -3; expected at least 1"),
+        ({"correct": [[1, 0]], "rule": "x"}, "rule: got 'x'; expected a DecisionRule"),
     ],
 )
 def test_arrays_of_another_shape_are_refused(arrays, said):
     with pytest.raises(TraceError, match=re.escape(said)):
         from_arrays(**arrays)
+
+
+def test_rounds_are_judged_in_their_order_and_their_own_numbers_are_noted():
+    def of_round(number):
+        return a_frame(number, num_problems=6).assign(round=number)
+
+    monitor = from_frame(pd.concat([of_round(5), of_round(15)]))
+    assert [row["round"] for row in monitor.decisions()] == [0, 1]
+    assert "rounds 5, 15 are counted as 0 to 1, in this order" in monitor.notes
+    with pytest.raises(TraceError, match="got 10 after 15; expected the rounds in order"):
+        monitor.judge(of_round(10))
+    monitor.judge(of_round(25))
+    # As texts 10 would come before 2; a step that is the same in all rows is no other round.
+    texts = pd.concat([of_round(number).assign(round=str(number)) for number in (2, 10)])
+    assert [r.decision.round for r in from_frame(texts).rounds] == [0, 1]
+    from_frame(a_frame(0, num_problems=6).assign(step=7))
 
 
 def test_unnamed_problems_must_be_as_many_in_every_round():

@@ -218,3 +218,17 @@ def test_an_interval_is_cut_and_never_leaves_its_value_outside():
     assert stats.cut(stats.Estimate(0.2, -0.3, 1.4, 5), 0.0, 1.0)[:3] == (0.2, 0.0, 1.0)
     assert stats.cut(stats.Estimate(1.2, 0.3, 1.4, 5), 0.0, 1.0)[:3] == (1.2, 0.3, 1.2)
     assert np.isnan(stats.cut(stats.Estimate(1.0, np.nan, np.nan, 1), 0.0).low)
+
+
+def test_a_ratio_of_nothing_left_is_no_certainty():
+    """0.097 -> 0.000 was "-100 %, -100 % to -100 %" of forty problems."""
+    before = np.full(40, 0.1)
+    e = stats.ratio(np.zeros(40), before, bound=1.0)
+    # Problems that were not drawn: 1 - 0.025 ** (1 / 40) of them may have anything left.
+    assert e.value == e.low == 0 and e.high == pytest.approx(0.8811, abs=1e-3)
+    same = stats.ratio(before, before, bound=1.0)
+    assert same.low < 1 < same.high
+    # Of what has no known bound, and of ratios that differ, nothing changes.
+    assert stats.ratio(np.zeros(40), before)[:3] == (0, 0, 0)
+    top = np.linspace(0, 0.1, 40)
+    assert stats.ratio(top, before, bound=1.0) == stats.ratio(top, before)

@@ -156,6 +156,41 @@ def test_what_is_weighed_and_not_yet_guarded_bears_its_name_among_the_evidence(t
     assert list(found.lines) == ["all together", "along texts"]
 
 
+def test_a_quantity_picked_anew_has_no_line_from_the_baseline_and_others_have_their_limit(tmp_path):
+    """Canned was drawn at 6 % in round 0, which is round 1's patterns, beside 0.000 -> 0.521."""
+    path = fake_run.make_run(tmp_path, "free", rounds=2)
+    for number, before in ((1, 0.06), (2, 0.0)):
+        folder = path / "rounds" / f"{number:03}"
+        canned = {**GUARD, "quantity": "canned", "name": "most grown", "note": "'x'"}
+        decision = json.loads((folder / "decision.json").read_text())
+        decision["guards"] = [GUARD, {**canned, "before": before, "after": 0.2 * number}]
+        (folder / "decision.json").write_text(json.dumps(decision))
+        fake_run.seal(folder)
+    run = read_run(path)
+    (found,) = (line for line in responses.lines({"free": run}) if line.quantity == "canned")
+    assert [number for number, _ in found.points["free"]] == [1, 2]
+    assert "Picked anew" in found.meaning and steering.limits_of(run, "canned") == []
+    (limit,) = steering.limits_of(run, "apart")
+    assert limit.worst == pytest.approx(0.72)
+    page = write_report([path], tmp_path / "page.html").read_text()
+    assert "frozen judge approves" not in page and "canned response</dt>" in page
+
+
+def test_one_quantity_has_one_colour_in_both_tiers(tmp_path):
+    path = fake_run.make_run(tmp_path, "judged", rounds=1)
+    folder = path / "rounds" / "001"
+    decision = json.loads((folder / "decision.json").read_text())
+    loud = {"apart@0": 2.0, "length@0": 1.0}, {"apart@0": 0.1, "length@0": 0.5}
+    decision["evidence"] = {
+        tier: {"log_e": 0.1, "log_limit": 3.0, "by_quantity": found}
+        for tier, found in zip(("watch", "halt"), loud, strict=True)
+    }
+    (folder / "decision.json").write_text(json.dumps(decision))
+    fake_run.seal(folder)
+    watch, halt = steering.evidence(read_run(path))
+    assert watch.colours == halt.colours and len(set(watch.colours.values())) == 3
+
+
 def test_a_criterion_of_the_recipes_own_has_a_label_and_a_unit():
     assert label(Estimand("responses/approved_no lies", "copy")) == "Approved: no lies, copy"
 

@@ -17,7 +17,6 @@ from ouroloop.monitors.decision import (
     patterns,
     stakes,
 )
-from ouroloop.monitors.decision import responses as responses_of
 from ouroloop.monitors.decision.declaration import declared_of
 from ouroloop.monitors.decision.guards import Quantity, Why
 from ouroloop.monitors.decision.records import Decision, StreamId
@@ -91,6 +90,21 @@ def guard_of(decision, id):
 
 
 # ---- the decision ---------------------------------------------------------------------------
+
+
+def test_a_name_of_unscored_text_bears_no_figure_and_follows_the_driver(baseline):
+    """It was "sharpening, right for 99 % of alarms": apart falls in healthy rounds, too."""
+    now = a_view(1, 1)
+    # Every fourth sample says what its prompt's first one says, as beside clusters that were fitted
+    # on the baseline's own texts.
+    num_N = np.arange(len(now.probe))
+    cluster = np.where(num_N % 4 == 3, now.probe.cluster[num_N - num_N % 8], now.probe.cluster)
+    longer = with_column(now, num_tokens=now.probe.num_tokens + 200, cluster=cluster)
+    assert guard_of(decide(longer, baseline), "apart").high < 0
+    decision = decide(longer, baseline)
+    assert decision.spoke == StreamId("length") and decision.mode is FailureMode.DRIFT
+    named = [reason for reason in decision.reasons if "looks like" in reason]
+    assert named == ["it looks like drift (how often that name is right was not measured)"]
 
 
 def test_a_red_team_family_that_becomes_one_canned_refusal_is_halted_and_named(baseline):
@@ -374,6 +388,15 @@ def test_verdicts_of_the_frozen_judge_that_vanish_are_a_loss_and_do_not_hide_one
     assert decision.evidence["halt"].driver.quantity == "judged"
 
 
+def test_no_change_of_a_share_is_larger_than_all_of_it(baseline):
+    """-0.958 (-1.013 to ...): no share falls by more than 1."""
+    now = a_view(1, 1)
+    num_N = np.arange(len(now.probe))
+    cut = np.where((num_N < 8) & (num_N % 2 == 0), 0.0, 1.0)
+    change = guard_of(decide(with_column(now, truncated=cut), baseline), "answered")
+    assert -1 <= change.low < change.change < change.high
+
+
 def test_what_a_round_no_longer_has_halts_as_lost(baseline):
     now = a_view(1, 1)
     num = len(now.probe)
@@ -462,28 +485,6 @@ def test_openings_are_the_first_words_without_case_punctuation_and_numbers():
     assert opening("I'm sorry, but I can't") == opening("I’m  SORRY but we") == "i m sorry but"
     assert opening("12 apples and 5 pears") == opening("3 Apples and 77 nuts") == "0 apples and 0"
     assert opening("...!") is None and opening("") is None
-
-
-@pytest.mark.parametrize("num", [20, 41, 160])
-def test_fresh_lengths_are_as_usual_as_those_that_the_band_was_taken_from(num):
-    rng = np.random.default_rng(num)
-    then, now = [], []
-    for _ in range(2000):
-        # Of uniform values the share between two ends is their distance.
-        x_N = rng.random(num)
-        low, high = responses_of._band(x_N)
-        then.append(((x_N >= low) & (x_N <= high)).mean())
-        now.append(high - low)
-    assert 0.9 <= np.mean(then) <= 0.96
-    # It was up to 0.04 less for 20, and never the other way round.
-    assert -0.001 < np.mean(now) - np.mean(then) < 0.01
-
-
-def test_lengths_that_do_not_differ_are_all_usual():
-    assert responses_of._band(np.array([7.0] * 9)) == (7.0, 7.0)
-    low, high = responses_of._band(np.array([7.0, np.nan]))
-    assert low < 7.0 < high and np.isfinite([low, high]).all()
-    assert np.isnan(responses_of._band(np.array([np.nan]))).all()
 
 
 def test_what_grew_most_is_the_new_text_and_not_a_large_cluster_that_varies(baseline):

@@ -9,11 +9,13 @@ from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision import evidence, guarded, stakes, tiers
+from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.free_population import typical_text
 from ouroloop.monitors.decision.growth import WITHIN, mixed
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import Guard
 from ouroloop.monitors.decision.harms import harmed
+from ouroloop.monitors.decision.patterns import apart
 from ouroloop.monitors.decision.populations import (
     Design,
     drawn,
@@ -180,6 +182,31 @@ def test_a_baselines_own_samples_are_the_population():
     found = {p.quantity: p for p in power(RULE, population, SMALL, only={QuantityId.ACCURACY})}
     assert found[QuantityId.ACCURACY].base == pytest.approx(0.9, abs=0.02)
     assert found[QuantityId.ACCURACY].smallest["halt", 3, 0.80] < 0.12
+
+
+def test_a_file_of_few_samples_is_as_far_apart_in_the_plan_as_in_the_file():
+    """Drawn with replacement, a sample was paired with itself: 0.922 where the file has 0.982."""
+    rng = np.random.default_rng(0)
+    probe = samples(rng, num_problems=40, num_samples=16)
+    # Problems whose 16 answers are all unlike, all alike, and in clusters of many sizes.
+    names = [[i, 0, min(i, int(rng.integers(1, 16)))] for i in range(16)]
+    number = {problem: p for p, problem in enumerate(sorted(set(probe.problem)))}
+    cluster = [f"{names[i % 16][number[problem] % 3]}" for i, problem in enumerate(probe.problem)]
+    probe = dataclasses.replace(
+        probe,
+        correct=np.full(len(probe), np.nan),
+        cluster=np.array(cluster, dtype=object),
+    )
+    population = of_baseline(RoundView(0, probe), "main", "tail", "x")
+    design = Design(0, 64, 256, num_free=40)
+    seeds = [np.random.default_rng(1)]
+    tables = drawn(population, design, np.random.default_rng(0), seeds)[0]
+
+    def share_apart(rows):
+        return np.mean(block_scores(rows, 2, apart))
+
+    for side in tables.free:
+        assert share_apart(side) == pytest.approx(share_apart(population.free), abs=0.01)
 
 
 def test_impossible_designs_are_refused():

@@ -229,7 +229,7 @@ def test_bad_files_are_refused(tmp_path):
     for path, says in (
         (tmp_path / "none.jsonl", "no such file"),
         (tmp_path, "cannot be read"),
-        (write(tmp_path / "e.jsonl", [""]), "no rows"),
+        (write(tmp_path / "e.jsonl", [""]), r"e\.jsonl has no rows"),
     ):
         with pytest.raises(TraceError, match=says):
             read_traces([path])
@@ -241,6 +241,24 @@ def test_bad_files_are_refused(tmp_path):
 def test_the_same_file_twice_is_refused_also_under_another_name(tmp_path):
     with pytest.raises(TraceError, match=r"r1\.jsonl: byte for byte the same as .*r0\.jsonl"):
         read(tmp_path, [ROW], [ROW])
+
+
+@pytest.mark.parametrize("text", ["I can't help with that.", ""])
+def test_rounds_in_which_every_answer_is_the_same_refusal_are_judged_with_a_warning(tmp_path, text):
+    answers = [{"problem": p, "text": f"{p}, {i}"} for p in "ab" for i in range(4)]
+    collapsed = [{"problem": p, "text": text} for p in "ab" for _ in range(4)]
+    traces = read(tmp_path, answers, collapsed, collapsed)
+    assert len(traces.views) == 3
+    (warning,) = (note for note in traces.notes if "byte for byte" in note)
+    assert "r2.jsonl is byte for byte the same as " in warning and "after a total col" in warning
+
+
+def test_a_copied_round_is_refused_where_no_collapse_explains_it_and_the_remedy_is_said(tmp_path):
+    answers = [{"problem": p, "text": f"{p}, {i}"} for p in "ab" for i in range(4)]
+    single = [{"problem": p, "text": "No."} for p in "ab"]
+    for rows in (answers, single, [{"problem": "a", "correct": True}] * 4):
+        with pytest.raises(TraceError, match="one file with a column `round`"):
+            read(tmp_path, rows, rows)
 
 
 def test_one_file_named_twice_is_refused_also_by_a_name_without_a_folder(tmp_path, monkeypatch):

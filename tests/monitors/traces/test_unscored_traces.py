@@ -76,3 +76,24 @@ def test_traces_without_any_score_are_judged_and_the_decision_says_by_what(tmp_p
     # Once, at the end, and not with every round.
     assert "; guarded: " not in monitor.text(watched)
     assert "not seen by this probe set: pass@1" in monitor.text(watched).splitlines()[-1]
+
+
+def test_what_only_scored_samples_show_names_that_as_its_reason(tmp_path):
+    """It was "no problem has two samples with a text", "fewer than 3,072 bytes of text"."""
+    rows = [
+        {"problem": f"p{p}", "text": f"{p}+{i}={p + i}. The answer is {p + i}. " * 20}
+        for p in range(30)
+        for i in range(4)
+    ]
+    (view,) = read(tmp_path, rows).views
+    reasons = {}
+    for judged in follow([view], DecisionRule("default")):
+        reasons = {reading.name.partition("@")[0]: reading.reason for reading in judged.readings}
+    for name in (
+        "similarity/effective_number_right",
+        "repetition/compression_right",
+        "repetition/distinct_right",
+        "ways/several",
+    ):
+        assert reasons[name] == "no sample was scored"
+    assert not reasons["similarity/effective_number_all"]

@@ -1,0 +1,60 @@
+"""The last lines of `ouroloop monitor`: whether any round halts, and what was guarded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ouroloop.monitors.decision.reasons import coverage, is_blind
+from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.follower import Judged
+
+
+def verdict(rule: DecisionRule, rounds: Sequence[Judged]) -> list[str]:
+    """A sentence on the evidence, one on halts without any, and one on what is guarded."""
+    last = rounds[-1].decision
+    halts = [judged.decision for judged in rounds if judged.is_halt]
+    shown = [decision.round for decision in halts if decision.has_halt_evidence]
+    ended = [decision.round for decision in halts if not decision.has_halt_evidence]
+    out = [of_evidence(rule, shown, len(rounds))]
+    if is_blind(last) and not halts:
+        out = ["No verdict: nothing is guarded, so `continue` only says that nothing was seen."]
+    if ended:
+        out.append(
+            f"Halt without HALT evidence {_at(ended)[0]}: a guarded quantity was lost, or nothing"
+            " was kept (the reasons stand above), and no chance is promised of that. Where a column"
+            " is missing or bears another name, write it as in round 0."
+        )
+    if last.guards or last.unmeasured:
+        out.append(f"Round {last.round}: {coverage(last.guards, last.unmeasured)}.")
+    return out
+
+
+def of_evidence(rule: DecisionRule, halted: Sequence[int], num_rounds: int) -> str:
+    """Which rounds have HALT evidence, and what the chance of a false one is.
+
+    Args:
+        rule: the rule that judged.
+        halted: the rounds with HALT evidence.
+        num_rounds: all rounds, the baseline included.
+    """
+    chance = (
+        "in a run in which no guarded quantity is ever worse than tolerated, the chance of any is"
+        f" at most {rule.alpha:.0%}"
+    )
+    if halted:
+        where, before = _at(halted)
+        return (
+            f"HALT evidence {where} of {num_rounds - 1}: go back to a round {before}, or stop"
+            f" ({chance})."
+        )
+    if num_rounds == 1:
+        return "Only the baseline round so far: name the later rounds' files after it."
+    later = "1 round" if num_rounds == 2 else f"{num_rounds - 1} rounds"
+    return f"No HALT evidence in {later} ({chance}, over {rule.rounds} planned rounds)."
+
+
+def _at(rounds: Sequence[int]) -> tuple[str, str]:
+    """`in round 2` or `in rounds 2, 3`, and `before` or `before round 2`."""
+    if len(rounds) == 1:
+        return f"in round {rounds[0]}", "before"
+    return f"in rounds {', '.join(map(str, rounds))}", f"before round {rounds[0]}"
