@@ -97,6 +97,8 @@ def test_a_run_that_is_cut_off_goes_on_from_what_was_carried(tmp_path: Path) -> 
 def test_the_script_for_a_gpu_runs_dry_without_one(tmp_path: Path) -> None:
     for name in ("tools", "runs/experiments/real_model"):
         shutil.copytree(ROOT / name, tmp_path / name)
+    data = "runs/experiments/real_data.py"
+    shutil.copy(ROOT / data, tmp_path / data)
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"weights")
