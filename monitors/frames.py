@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.follower import Follower, Judged, trace_monitors
 from ouroloop.monitors.metrics.readings import most_samples
+from ouroloop.monitors.traces.files import ascending
 from ouroloop.monitors.traces.frames import (
     NOT_COMPARED,
     OF_THE_PROBLEM,
@@ -148,7 +148,12 @@ class TraceMonitor:
                 f"round {number}: the same rows as round {twin}; expected fresh samples in every"
                 " round. Was a cell run twice? Make the monitor anew to begin again."
             )
-        _refuse_earlier(reader.rounds_)
+        ascending(
+            reader.rounds_[-2:],
+            [f"round {number - 1}", f"round {number}"][-len(reader.rounds_) :],
+            "`round` column",
+            "Judge them in order, or make the monitor anew.",
+        )
         if twin is not None:
             reader.warnings_.append(
                 f"WARNING: round {number} has the same rows as round {twin}{TWIN}"
@@ -273,20 +278,6 @@ def from_arrays(
     monitor = _monitor(rule, main_family, strategies, samples)
     monitor.judge_arrays(correct, strategy, **others)
     return monitor
-
-
-def _refuse_earlier(rounds: Sequence[float | None]) -> None:
-    """Refuse a round whose own number is below the last one's.
-
-    Raises:
-        TraceError: it is.
-    """
-    before, now = rounds[-2:] if len(rounds) > 1 else (None, None)
-    if before is not None and now is not None and now < before:
-        raise TraceError(
-            f"round: got {now:g} after {before:g}; expected the rounds in order, the baseline"
-            " first. Judge them in order, or make the monitor anew."
-        )
 
 
 def _monitor(

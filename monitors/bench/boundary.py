@@ -19,7 +19,7 @@ from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.bench.dynamics import HEALTHY, Model, Regime
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.truth import losses, truth
-from ouroloop.monitors.decision import blocks, drawing, evidence, guarded, stakes, tiers
+from ouroloop.monitors.decision import blocks, drawing, evidence, guarded, tiers
 from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guards import Guard, Quantity
@@ -158,9 +158,7 @@ class _Binomial:
             if not isinstance(guard, Guard):
                 continue
             for tier, of_tier in found.items():
-                proven = tier is Tier.HALT
-                growth_CB = stakes.loss_factors(guard.stream, TIERS[tier][0], proven=proven)
-                growth = tiers.flat(growth_CB)
+                growth = tiers.flat(tiers.growth(guard.stream, tier, TIERS[tier][0]))
                 of_tier |= {StreamId(f"{index} {copy}"): growth for copy in self.copies}
         return dict(found)
 

@@ -45,8 +45,8 @@ from ouroloop.monitors.decision.tables import Bools, Table
 RULE = DecisionRule("main")
 # Tuned rules have seen other seeds.
 FIRST_SEED, NUM_DRAWS = 1000, 120
-NUM_RUNS, NUM_ROUNDS = 2000, 20
-"""Simulated runs and their rounds, of the test that does not know the onset."""
+NUM_RUNS = 2000
+"""Simulated runs of the test that does not know the onset."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class _Path:
         harmed_RQ = self.lost_RQ[self.onset - 1 :]
         # The loss began 1, 2, ... rounds ago.
         ratios = [self.against(harmed_RQ[:m]) for m in range(1, len(harmed_RQ) + 1)]
-        boundary_NR = self._sums(np.tile(self.tolerated_Q, (NUM_ROUNDS, 1)), ratios, rng)
+        boundary_NR = self._sums(np.tile(self.tolerated_Q, (RULE.rounds, 1)), ratios, rng)
         limit = np.quantile(boundary_NR.max(axis=1), 1 - RULE.watch_alpha)
         harmed_NR = self._sums(self.lost_RQ, ratios, rng)[:, self.onset - 1 :]
         return float((harmed_NR >= limit).any(axis=1).mean())

@@ -2,7 +2,7 @@
 
 This is found by simulation through the rule's own evidence. A population of samples (a baseline's
 own, or a typical model's) is drawn from anew for the baseline and for every round, one quantity is
-harmed, and `guarded.quantities` and `stakes.loss_factors` do what they do in a run. Each quantity
+harmed, and `guarded.quantities` and `tiers.growth` do what they do in a run. Each quantity
 must reach the limit alone (the others are taken to bring nothing), with the loss there from the
 first round on. The bets' growth over a round is a sum over problems: its mean and its spreads
 (within and between baselines) are measured on `NUM_BASELINES` x `NUM_ROUNDS` rounds, and runs are
@@ -21,7 +21,7 @@ from itertools import chain
 import numpy as np
 
 from ouroloop.monitors.base import Floats
-from ouroloop.monitors.decision import evidence, guarded, stakes, tiers
+from ouroloop.monitors.decision import evidence, guarded, tiers
 from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.growth import NUM_ROUNDS, WITHIN, Growth, noticed, spreads
@@ -199,11 +199,11 @@ class _Simulation:
             self._refine(chances, (low + high) // 2, high)
 
     @property
-    def _tiers(self) -> dict[Tier, tuple[float, float]]:
-        """Tier -> the share of the tolerance that it bets on, and its alpha."""
+    def _alpha(self) -> dict[Tier, float]:
+        """Each tier's alpha before any action."""
         return {
-            Tier.WATCH: (self.rule.watch_share, self.rule.watch_alpha),
-            Tier.HALT: (1.0, evidence.spent(self.rule.alpha, 1)),
+            Tier.WATCH: self.rule.watch_alpha,
+            Tier.HALT: evidence.spent(self.rule.alpha, 1),
         }
 
     def _find(self, tables: Tables) -> Quantity:
@@ -219,7 +219,7 @@ class _Simulation:
         out: dict[tuple[Tier, int], float] = {}
         for tier, growth in self._growth(harm).items():
             # The quantity must reach the limit alone, so its share of the mean is in the way.
-            limit = tiers.limit(tier, self._tiers[tier][1]) - float(np.log(self.share[tier]))
+            limit = tiers.limit(tier, self._alpha[tier]) - float(np.log(self.share[tier]))
             chance_R = noticed(growth, limit, self.rule.rounds, tiers.pay(tier))
             for within in WITHIN:
                 out[tier, within] = float(chance_R[min(within, self.rule.rounds) - 1])
@@ -262,18 +262,16 @@ class _Simulation:
 
     def _growth(self, harm: float) -> dict[Tier, Growth]:
         """Harm the rounds of several baselines and pass them through the rule's own bets."""
-        found: dict[Tier, list[Floats]] = {tier: [] for tier in self._tiers}
+        found: dict[Tier, list[Floats]] = {tier: [] for tier in Tier}
         for a, rounds in enumerate(self.runs):
             entries = [
                 self._guard(a, self._find(self._harmed(tables, harm, (SEED, a, r, 2))))
                 for r, tables in enumerate(rounds)
             ]
             streams = [entry.stream for entry in entries if isinstance(entry, Guard)]
-            for tier, (share, _) in self._tiers.items():
-                proven = tier is Tier.HALT
-                logs = [
-                    stakes.loss_factors(stream, share, proven=proven).ravel() for stream in streams
-                ]
+            for tier in Tier:
+                share = self.rule.watch_share
+                logs = [tiers.growth(stream, tier, share).ravel() for stream in streams]
                 found[tier].append(np.array(logs))
         return {
             tier: spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])

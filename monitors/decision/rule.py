@@ -298,11 +298,9 @@ class DecisionRule:
     def lost(self, tier: Tier, guards: Sequence[Guard], idle: Sequence[StreamId] = ()) -> Bets:
         """A tier's bets on a loss in one draw; `idle` as in `bets`."""
         streams = [*(g.id for g in guards), *idle]
-        share, weighed = self.watch_share, set(streams)
-        if tier is Tier.HALT:
-            share, weighed = 1.0, self.halting(streams)
+        weighed = self.halting(streams) if tier is Tier.HALT else set(streams)
         found: Bets = {
-            g.id: tiers.flat(stakes.loss_factors(g.stream, share, proven=tier is Tier.HALT))
+            g.id: tiers.flat(tiers.growth(g.stream, tier, self.watch_share))
             for g in guards
             if g.id in weighed
         }

@@ -8,6 +8,7 @@ from math import log
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision import evidence, stakes
 from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.decision.stakes import Stream
 from ouroloop.monitors.names import Tier
 
 # WATCH's actions are cheap and reversible, so it need not be exact: its first cell costs nothing,
@@ -20,6 +21,16 @@ WATCH_ALPHA, WATCH_LIMIT, WATCH_SLOPE = 0.20, 0.60, 0.60
 
 NUM_BETS = len(stakes.Z_C) * len(stakes.BETS_B)
 """Bets on a stream in a round: all of every cell."""
+
+
+def growth(stream: Stream, tier: Tier, watch_share: float) -> Floats:
+    """Log growth of a tier's bets on a loss of one stream in one round, (C, B).
+
+    HALT bets on the whole tolerance, beside proven limits of the baseline's error; WATCH on its
+    share of the tolerance, beside the spread as seen.
+    """
+    is_halt = tier is Tier.HALT
+    return stakes.loss_factors(stream, 1.0 if is_halt else watch_share, proven=is_halt)
 
 
 def pay(tier: Tier) -> Floats:

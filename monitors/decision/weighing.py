@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.decision import drawing, evidence, guarded, reasons, stakes, tiers
+from ouroloop.monitors.decision import drawing, evidence, guarded, reasons, tiers
 from ouroloop.monitors.decision.declaration import UNREVISED, is_wording, waiting
 from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.evidence import Weight
@@ -309,8 +309,8 @@ class Weighing:
         """The least loss beyond this round's that WATCH would call by this quantity alone."""
         stream, share = guard.stream, self.rule.watch_share
         nothing = np.where(np.isfinite(stream.block_PRM), 0.0, np.nan)
-        now = stakes.loss_factors(stream, share, proven=False)
-        worst = stakes.loss_factors(replace(stream, block_PRM=nothing), share, proven=False)
+        now = tiers.growth(stream, Tier.WATCH, share)
+        worst = tiers.growth(replace(stream, block_PRM=nothing), Tier.WATCH, share)
         first = guarded.first_shares(self.rule, self.baselines[0].round)
         num_streams = self.rule.planned([each.id for each in self.draws[0]], Tier.WATCH)
         limit = tiers.limit(Tier.WATCH, self.rule.watch_alpha)

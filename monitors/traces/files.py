@@ -67,10 +67,16 @@ def number_in(path: str) -> float | None:
     return float(numbers[-1]) if numbers else None
 
 
+SHELL_ORDER = (
+    "A shell sorts 10 before 2: number files 00, 01, ... If this is the order, say --keep-order."
+)
+
+
 def ascending(
     numbers: Sequence[float | None],
     names: Sequence[str],
     what: str,
+    remedy: str = SHELL_ORDER,
 ) -> None:
     """Complain about the first number that is less than the one before it; None: not known."""
     for i in range(1, len(names)):
@@ -78,6 +84,5 @@ def ascending(
         if before is not None and now is not None and now < before:
             raise TraceError(
                 f"{names[i]}: got {now:g} after {before:g} ({names[i - 1]}) in the {what}; expected"
-                " the rounds in order, the baseline first. A shell sorts 10 before 2: number files"
-                " 00, 01, ... If this is the order, say --keep-order."
+                f" the rounds in order, the baseline first. {remedy}"
             )

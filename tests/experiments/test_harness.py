@@ -376,3 +376,6 @@ def test_arms_that_are_right_or_finished_are_not_refused(tmp_path):
     wrong = Study("s", {"model": "arithmetic/base"}, {"early": {}, "late": {"rouns": 1}})
     results.write(wrong, {("late", 0): [{"round": 1}]}, tmp_path / "results.csv")
     harness.refuse_wrong_arms(wrong, place(tmp_path), ["early", "late"], [0])
+    # The same arm is, where it has a run to make.
+    with pytest.raises(UserError, match="arm late"):
+        harness.refuse_wrong_arms(wrong, place(tmp_path), ["early", "late"], [1])

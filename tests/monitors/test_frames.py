@@ -248,7 +248,10 @@ def test_rounds_are_judged_in_their_order_and_their_own_numbers_are_noted():
     monitor = from_frame(pd.concat([of_round(5), of_round(15)]))
     assert [row["round"] for row in monitor.decisions()] == [0, 1]
     assert "rounds 5, 15 are counted as 0 to 1, in this order" in monitor.notes
-    with pytest.raises(TraceError, match="got 10 after 15; expected the rounds in order"):
+    with pytest.raises(
+        TraceError,
+        match=r"round 2: got 10 after 15 \(round 1\) in the `round` column; expected the rounds in",
+    ):
         monitor.judge(of_round(10))
     monitor.judge(of_round(25))
     # As texts 10 would come before 2; a step that is the same in all rows is no other round.
