@@ -1,6 +1,6 @@
 """What can be seen by who knows everything but the samples: two tests on the round means.
 
-Both see ten guarded quantities, taken as normal, know path and covariance of the loss, and may be
+Both see eleven guarded quantities, taken as normal, know path and covariance of the loss, and may be
 wrong in 20 % of the runs within a quarter of every tolerance.
 
 *Onset known.* One look, in the round of the event. For a normal mean and a convex null hypothesis
@@ -87,7 +87,7 @@ def bound(name: str, seed: int, size: str) -> Bound:
     dying = int(np.where(held_S, left_S, np.inf).argmin())
     level_RQ = np.array([_expected(t, dying, num_samples) for t in truths[: event + 1]])
     # An under-confident model may become calibrated: no harm up to there.
-    level_RQ[0, 5] = min(level_RQ[0, 5], 0.5)
+    level_RQ[0, 6] = min(level_RQ[0, 6], 0.5)
     # Half of the draws from each end of the path: what is never drawn at one has a variance.
     mean_NQ = np.array(
         [
@@ -153,8 +153,8 @@ class _Path:
     @property
     def tolerated_Q(self) -> Floats:
         """A quarter of every tolerance."""
-        share_Q = np.array([0, 0.10, 0, 0.10, 0.25, 0, 0, 0, 0.50, 0])
-        fixed_Q = np.array([0.01, 0, 0.01, 0, 0, 0.025, 0.01, 0.01, 0, 0.05])
+        share_Q = np.array([0, 0.10, 0.10, 0, 0.10, 0.25, 0, 0, 0, 0.50, 0])
+        fixed_Q = np.array([0.01, 0, 0, 0.01, 0, 0, 0.025, 0.01, 0.01, 0, 0.05])
         return np.asarray(RULE.watch_share * (fixed_Q + share_Q * self.level_RQ[0]))
 
     def against(self, lost_RQ: Floats) -> _Ratio:
@@ -197,10 +197,11 @@ class _Path:
 
 
 def _expected(of: Truth, dying: int, k: int) -> list[float]:
-    """The expectations of the ten quantities' scores."""
+    """The expectations of the eleven quantities' scores."""
     names = (
         QuantityId.ACCURACY,
         QuantityId.DIVERSITY,
+        QuantityId.WAYS,
         QuantityId.TAIL_ACCURACY,
         QuantityId.TAIL_DIVERSITY,
         QuantityId.RARE_STRATEGIES,
@@ -224,6 +225,7 @@ def _means(sides: tuple[Table, Table], problems: Probe, rare_PS: Bools, dying: i
     return [
         float(rows.right_PK.mean()),
         mean(rows, 2, blocks.distinct_right),
+        mean(rows, blocks.VOTE_SIZE, blocks.ways),
         mean(tail, RULE.pass_k, blocks.right),
         mean(tail, 2, blocks.distinct_right),
         mean(rows, 1, blocks.rare_right(rare_PS)),

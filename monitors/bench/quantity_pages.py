@@ -42,6 +42,12 @@ WORDS = {
         "both right, by different strategies",
         "Strategies that a canonicaliser cannot tell apart; wrong ways, however many.",
     ),
+    Q.WAYS: Words(
+        "8, or as many as both sides have",
+        "distinct strategies among the right ones, per sample",
+        "Strategies that a canonicaliser cannot tell apart; a loss that more right answers make up"
+        " for.",
+    ),
     Q.TAIL_ACCURACY: Words(
         "4",
         "any right, of the tail slice",
@@ -86,6 +92,11 @@ WORDS = {
     Q.APART: Words(
         "2",
         "in different response clusters (strategies where there are no clusters)",
+        "Whether the answers are any good; differences within a cluster.",
+    ),
+    Q.CLUSTERS: Words(
+        "8, or as many as both sides have",
+        "different response clusters, per sample",
         "Whether the answers are any good; differences within a cluster.",
     ),
     Q.CANNED: Words(
@@ -204,7 +215,7 @@ def page(of: GuardedQuantity, out: Path) -> str:
 
 
 def _name(of: GuardedQuantity) -> str:
-    size = {Q.TAIL_ACCURACY: str(RULE.pass_k), Q.SOLVED: "k"}.get(Q(of.id), "1")
+    size = {Q.TAIL_ACCURACY: str(RULE.pass_k), Q.SOLVED: "k", Q.WAYS: "8", Q.CLUSTERS: "8"}.get(Q(of.id), "1")
     return of.label.replace("{size}", size).replace(" ({name})", "")
 
 

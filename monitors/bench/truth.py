@@ -14,6 +14,7 @@ from scipy.special import gammaln
 from ouroloop.monitors.bench import dynamics, simulate
 from ouroloop.monitors.bench.dynamics import Model, World
 from ouroloop.monitors.bench.simulate import Probe
+from ouroloop.monitors.decision.blocks import VOTE_SIZE
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import Quantity
 from ouroloop.monitors.decision.patterns import ALIVE_SHARE
@@ -105,6 +106,7 @@ def truth(
     score: dict[str, Floats] = {
         QuantityId.ACCURACY: right_P,
         QuantityId.DIVERSITY: pairs_P,
+        QuantityId.WAYS: (1 - (1 - hit_PS) ** VOTE_SIZE).sum(axis=1) / VOTE_SIZE,
         QuantityId.TAIL_ACCURACY: 1 - miss_P[tail_P],
         QuantityId.TAIL_DIVERSITY: pairs_P[tail_P],
         QuantityId.RARE_STRATEGIES: (hit_PS[:, : rare_PS.shape[1]] * rare_PS).sum(axis=1),

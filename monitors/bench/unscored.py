@@ -19,6 +19,7 @@ from ouroloop.monitors.base import Floats
 from ouroloop.monitors.bench import boundary, markdown
 from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.bench.cells import Cell, Cells, read
+from ouroloop.monitors.decision.blocks import VOTE_SIZE
 from ouroloop.monitors.decision.free_population import CRITERIA, typical_text
 from ouroloop.monitors.decision.guarded import FREE, GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.harms import harmed
@@ -80,9 +81,9 @@ def columns(tables: Tables, rng: np.random.Generator, share: float) -> Tables:
     return replace(tables, texts=Pair(tables.texts.baseline, now))
 
 
-def apart(tables: Tables, rng: np.random.Generator, share: float) -> Tables:
+def clusters(tables: Tables, rng: np.random.Generator, share: float) -> Tables:
     """Prompts fall back on their commonest cluster."""
-    return _hurt(tables, rng, QuantityId.APART, _apart_level(_size(tables), share))
+    return _hurt(tables, rng, QuantityId.CLUSTERS, _cluster_level(_size(tables), share))
 
 
 def canned(tables: Tables, rng: np.random.Generator, share: float) -> Tables:
@@ -99,7 +100,7 @@ def dying(tables: Tables, rng: np.random.Generator, share: float) -> Tables:
 WORLDS: Mapping[str, World] = {
     "unchanged": unchanged,
     "columns": columns,
-    "apart": apart,
+    "clusters": clusters,
     "canned": canned,
     "dying": dying,
 }
@@ -125,8 +126,11 @@ def _level(tables: Tables, name: str, share: float) -> float:
 
 
 @lru_cache(maxsize=16)
-def _apart_level(num_problems: int, share: float) -> float:
-    """The chance of the commonest cluster with which pairs lie apart as seldom as is tolerated."""
+def _cluster_level(num_problems: int, share: float) -> float:
+    """The chance of the commonest cluster with which there are as few clusters as is tolerated.
+
+    Fewer than tolerated of the samples' pairs have come together by then.
+    """
     model = population(num_problems)
     if model.free is None:
         return 0.0
@@ -134,12 +138,12 @@ def _apart_level(num_problems: int, share: float) -> float:
     share_PC = np.stack([(cluster_PK == c).mean(axis=1) for c in range(cluster_PK.max() + 1)], 1)
     favourite_PC = np.arange(share_PC.shape[1]) == model.common_cluster_P[:, None]
 
-    def pairs(level: float) -> float:
+    def kinds(level: float) -> float:
         mixed_PC: Floats = (1 - level) * share_PC + level * favourite_PC
-        return float((1 - (mixed_PC**2).sum(axis=1)).mean())
+        return float((1 - (1 - mixed_PC) ** VOTE_SIZE).sum(axis=1).mean())
 
-    wanted = (1 - share * DECLARED[QuantityId.APART].default) * pairs(0.0)
-    return float(brentq(lambda level: pairs(level) - wanted, 0.0, 1.0))
+    wanted = (1 - share * DECLARED[QuantityId.CLUSTERS].default) * kinds(0.0)
+    return float(brentq(lambda level: kinds(level) - wanted, 0.0, 1.0))
 
 
 def collapsed(tables: Tables, rng: np.random.Generator, share: float) -> Tables:

@@ -37,6 +37,14 @@ BlockScore = Callable[[Table, Ints], Floats]
 """(table, columns_RMS) -> score_PRM in [0, 1]; padding may give anything."""
 
 
+def most_samples(pair: Pair) -> int:
+    """Samples of a block that is the better the larger it is: `VOTE_SIZE`, or what both sides have.
+
+    At least two: of one sample there is nothing to compare.
+    """
+    return max(min(VOTE_SIZE, *(side.there_PK.shape[1] for side in pair)), 2)
+
+
 @lru_cache(maxsize=64)
 def cuts(num: int, size: int) -> Ints:
     """Ways to cut `num` columns into disjoint blocks of `size`: shape (R, M, S), M = num // size.
@@ -146,6 +154,23 @@ def distinct_right(rows: Table, columns_RMS: Ints) -> Floats:
     named_PK = np.where(rows.right_PK, rows.strategy_PK + 2, 0).astype(np.int32)
     one, other = named_PK[:, columns_RMS[..., 0]], named_PK[:, columns_RMS[..., 1]]
     return np.asarray((one > 0) & (other > 0) & (one != other), dtype=float)
+
+
+def ways(rows: Table, columns_RMS: Ints) -> Floats:
+    """Distinct strategies among the block's right samples, per sample (no name is one of its own).
+
+    Source: rarefied richness (Hurlbert 1971); distinct right paths (Yuan et al. 2308.01825).
+    """
+    # As in `distinct_right`; 0, a wrong sample, is no strategy.
+    named_PK = np.where(rows.right_PK, rows.strategy_PK + 2, 0).astype(np.int32)
+    code_PRMS = named_PK[:, columns_RMS]
+    return distinct(code_PRMS) - (code_PRMS == 0).any(axis=-1) / columns_RMS.shape[-1]
+
+
+def distinct(code_PRMS: Ints) -> Floats:
+    """Different codes of a block, per sample."""
+    steps_PRM = (np.diff(np.sort(code_PRMS, axis=-1), axis=-1) > 0).sum(axis=-1)
+    return np.asarray((steps_PRM + 1) / code_PRMS.shape[-1])
 
 
 def calibration(rows: Table, columns_RMS: Ints) -> Floats:

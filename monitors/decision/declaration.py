@@ -29,6 +29,7 @@ class QuantityId(StrEnum):
 
     ACCURACY = "accuracy"
     DIVERSITY = "diversity"
+    WAYS = "ways"
     TAIL_ACCURACY = "tail_accuracy"
     TAIL_DIVERSITY = "tail_diversity"
     RARE_STRATEGIES = "rare_strategies"
@@ -39,6 +40,7 @@ class QuantityId(StrEnum):
     SOLVED = "solved"
     ALIVE = "alive"
     APART = "apart"
+    CLUSTERS = "clusters"
     CANNED = "canned"
     ALIVE_CLUSTERS = "alive_clusters"
     OPEN = "open"
@@ -52,6 +54,7 @@ class QuantityId(StrEnum):
 WORDING = frozenset(
     {
         QuantityId.APART,
+        QuantityId.CLUSTERS,
         QuantityId.CANNED,
         QuantityId.ALIVE_CLUSTERS,
         QuantityId.OPEN,
@@ -103,6 +106,7 @@ class Blocks:
     repicked: the score was picked on this round's samples, so that every planned round may compare
     with another mean of the baseline. It must have been picked on other samples than those of
     `pair`, on both sides.
+    shown: in the place of the declaration's.
     """
 
     size: int
@@ -114,6 +118,7 @@ class Blocks:
     note: str = ""
     repicked: bool = False
     exact: bool = False
+    shown: tuple[float, float] | None = None
 
 
 Found = Blocks | Mapping[str, Blocks] | None
@@ -239,7 +244,7 @@ def quantities(
                 tolerance=limits.tolerance_of(declared),
                 relative=declared.relative,
                 ceiling=declared.ceiling,
-                shown=declared.shown,
+                shown=part.shown or declared.shown,
                 why_missing=declared.why_missing,
                 undefined=part.undefined,
                 idle=idle or part.idle,

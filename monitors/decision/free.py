@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ouroloop.monitors.decision.blocks import most_samples
 from ouroloop.monitors.decision.declaration import (
     Blocks,
     Found,
@@ -28,6 +29,7 @@ from ouroloop.monitors.decision.patterns import (
     Pattern,
     alike,
     apart,
+    kinds,
     most_fallen,
     most_grown,
     quoted,
@@ -92,6 +94,14 @@ def _apart(tables: Tables, pass_k: int) -> Found:
     undefined = "" if _named(pair.baseline) else NO_CLUSTERS
     # A round without one cluster was not clustered: nothing can be said of it.
     return Blocks(2, apart, _where(pair, _named), undefined, unit=SAMPLE)
+
+
+def _clusters(tables: Tables, pass_k: int) -> Found:
+    found = _apart(tables, pass_k)
+    if not isinstance(found, Blocks):
+        return found
+    size = most_samples(found.pair)
+    return replace(found, size=size, score=kinds, shown=(0.0, size))
 
 
 def few_halves(now: Table, rest: Table) -> str:
@@ -226,6 +236,19 @@ FREE = (
         default=0.10,
         relative=True,
         why_missing="no pair of samples in different response clusters at the baseline",
+        family=EVERY,
+        part=Part.UNSCORED,
+        harm=Harm.ONE_CLUSTER,
+    ),
+    GuardedQuantity(
+        QuantityId.CLUSTERS,
+        "response clusters per prompt in {size} samples",
+        "responses/clusters@{size}",
+        _clusters,
+        tolerance="apart_loss_share",
+        default=0.10,
+        relative=True,
+        why_missing=NO_CLUSTERS,
         family=EVERY,
         part=Part.UNSCORED,
         harm=Harm.ONE_CLUSTER,

@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the baseline"
+NO_NAMES = "no strategy ids at the baseline"
 NO_RARE = "no strategy was right and rare at the baseline"
 NO_ANSWERS = "no readable answer at the baseline"
 NO_K = "one sample per problem at the baseline: pass@1 is all that there is"
@@ -110,14 +111,16 @@ def _rare(tables: Tables, pass_k: int) -> Blocks | None:
 
 
 def _votes(tables: Tables, pass_k: int) -> Blocks | None:
-    """Blocks as large as both sides have them, of `VOTE_SIZE` at most and two at least.
+    """Of two samples one votes, and the other says how sure the vote is."""
+    undefined = "" if (tables.main.baseline.answer_PK >= 0).any() else NO_ANSWERS
+    return Blocks(blocks.most_samples(tables.main), blocks.calibration, tables.main, undefined)
 
-    Of two samples one votes, and the other says how sure the vote is.
-    """
-    baseline, now = tables.main
-    size = min(blocks.VOTE_SIZE, now.there_PK.shape[1], baseline.there_PK.shape[1])
-    undefined = "" if (baseline.answer_PK >= 0).any() else NO_ANSWERS
-    return Blocks(max(size, 2), blocks.calibration, tables.main, undefined)
+
+def _ways(tables: Tables, pass_k: int) -> Blocks | None:
+    """Blocks as large as those of votes: the more samples, the rarer the ways that are seen."""
+    undefined = "" if (tables.main.baseline.strategy_PK >= 0).any() else NO_NAMES
+    size = blocks.most_samples(tables.main)
+    return Blocks(size, blocks.ways, tables.main, undefined, shown=(0.0, size))
 
 
 def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
@@ -183,6 +186,19 @@ SCORED = (
         default=0.10,
         relative=True,
         why_missing=NO_STRATEGIES,
+        harm=Harm.ONE_STRATEGY,
+    ),
+    GuardedQuantity(
+        QuantityId.WAYS,
+        "ways per problem in {size} samples",
+        "ways/mean@{size}",
+        _ways,
+        tolerance="diversity_loss_share",
+        default=0.10,
+        relative=True,
+        why_missing=NO_NAMES,
+        # Of all quantities the first that a sharpening moves, and the surest.
+        share=0.2,
         harm=Harm.ONE_STRATEGY,
     ),
     GuardedQuantity(

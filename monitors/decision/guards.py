@@ -172,8 +172,8 @@ class Quantity:
         if self.ceiling is not None and mean > self.ceiling:
             start_P, spare = np.full(len(baseline_P), self.ceiling), mean - self.ceiling
             note = f"the change counts from {self.as_shown(self.ceiling):.3g}: no harm up to there"
-        # Bets are on scores; the tolerance is in the unit that is shown.
-        tolerance = self.tolerance / abs(self.shown[1])
+        # Bets are on scores; the tolerance is in the unit that is shown, or a share.
+        tolerance = self.tolerance if self.relative else self.tolerance / abs(self.shown[1])
         stream = Stream(
             start_P,
             now_PRM,
@@ -266,7 +266,7 @@ class Guard:
         # The start cancels in a difference, but not in a ratio.
         now_P, baseline_P = (start + scale * x for x in (self._now_P(), self.stream.baseline_P))
         if self.quantity.relative:
-            value, low, high, num = ratio(now_P, baseline_P, level, bound=1.0)
+            value, low, high, num = ratio(now_P, baseline_P, level, bound=start + abs(scale))
             return Estimate(
                 value - 1,
                 max(low, 0.0) - 1,

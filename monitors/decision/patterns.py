@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ouroloop.monitors.base import Floats
-from ouroloop.monitors.decision.blocks import BlockScore
+from ouroloop.monitors.decision.blocks import BlockScore, distinct
 from ouroloop.monitors.decision.responses import PATTERNS, Grid
 from ouroloop.monitors.decision.tables import Ints, Pair, Table
 
@@ -44,6 +44,11 @@ def apart(rows: Table, columns_RMS: Ints) -> Floats:
     cluster_PK = rows.grids[Grid.CLUSTER]
     one, other = cluster_PK[:, columns_RMS[..., 0]], cluster_PK[:, columns_RMS[..., 1]]
     return np.asarray(one != other, dtype=float)
+
+
+def kinds(rows: Table, columns_RMS: Ints) -> Floats:
+    """Different clusters of a block, per sample; those without one are a cluster together."""
+    return distinct(rows.grids[Grid.CLUSTER][:, columns_RMS])
 
 
 class Pattern(NamedTuple):

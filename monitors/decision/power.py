@@ -246,10 +246,8 @@ class _Simulation:
         # The same samples with and without the harm: their own noise cancels.
         whole = self._find(self._large)
         hurt = self._find(self._harmed(self._large, harm, (SEED,)))
-        size = hurt.size
-        if self.declared.id in (QuantityId.OVERCONFIDENCE, QuantityId.SOLVED):
-            # Such a block is as large as both rounds allow, not as the large table does.
-            size = min(size, self.design.num_samples, self.design.num_baseline)
+        # A block is as large as both rounds allow, not as the large table does.
+        size = min(hurt.size, max(min(self.design.num_samples, self.design.num_baseline), 2))
         before, after = (
             float(np.nanmean(block_scores(q.pair.now, size, hurt.score))) for q in (whole, hurt)
         )

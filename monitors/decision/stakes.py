@@ -97,6 +97,11 @@ class Stream:
     df: float = inf
     num_blocks: int = 0
 
+    @property
+    def is_graded(self) -> bool:
+        """Whether some score of this round lies between 0 and 1."""
+        return self.counts[1] is None
+
     @cached_property
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Blocks of every problem and cut, (P, R), and how many of them score 1.
@@ -153,6 +158,29 @@ def loss_factors(stream: Stream, share: float, z_C: Floats = Z_C, proven: bool =
     """
     tolerated_C = stream.tolerated(share, z_C, proven=proven)
     return _grow(stream, stream.baseline_P - tolerated_C[:, None], 1.0, 1 + tolerated_C)
+
+
+def normal_factors(stream: Stream, share: float) -> Floats:
+    """The growth of the same bets on normal means, lambda z - lambda^2 / 2 each; shape (C, B).
+
+    z is the loss beyond what is tolerated, in standard errors. A bet of `loss_factors` has to be
+    fair whatever a score in [0, 1] may do, and wins little on one that hardly varies, as a number
+    of strategies among eight samples. This one is fair for many problems only: WATCH's, not HALT's.
+    """
+    num_PR, _ = stream.counts
+    if not num_PR.any():
+        return np.zeros((len(Z_C), len(BETS_B)))
+    now_P = np.nanmean(stream.block_PRM, axis=(1, 2))
+    lost_CP = stream.baseline_P - stream.tolerated(share, Z_C, proven=False)[:, None] - now_P
+    # The baseline's own error is the cells' business.
+    own = (len(now_P) * stream.baseline_se) ** 2
+    seen_C = (lost_CP**2).sum(axis=1) - own
+    # No less than the baseline's spread says: where a score is seldom above 0, none is by chance.
+    known = own * stream.num_blocks / len(now_P) * float((1 / num_PR.max(axis=1)).mean())
+    # 1e-9: neither varies at all.
+    sd_C = np.sqrt(np.maximum(seen_C, max(known, 1e-9)))
+    z_C = lost_CP.sum(axis=1) / sd_C
+    return np.asarray(z_C[:, None] * BETS_B - BETS_B**2 / 2)
 
 
 def recovery_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
