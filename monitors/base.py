@@ -233,6 +233,8 @@ class RoundView:
         traces: round 0's answers, scored.
         draws: the same samples as in `probe`, draw by draw, where the probe set was drawn more than
             once because the evidence was near a limit.
+        fits_clusters: response clusters were fitted on this very probe, by its problems' means:
+            fresh samples of the same model lie nearer to each other.
     """
 
     round: int
@@ -246,6 +248,7 @@ class RoundView:
     dropped: Objects | None = None
     traces: Traces | None = None
     draws: tuple[Samples, ...] = ()
+    fits_clusters: bool = False
 
     def by_draw(self) -> tuple[RoundView, ...]:
         """A view for each draw of the probe set; the first one has all that was measured once."""

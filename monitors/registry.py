@@ -5,9 +5,10 @@ the family, the slice and the samples (`estimators/estimand.py`). `@n` stands fo
 
 accuracy/{pass@1, pass@n, maj@n}; diversity/{dcp, gini_simpson_all, gini_simpson_correct,
 strategy_entropy_all, strategy_entropy_correct, hill_1, hill_2, collision}; coverage/{kept@n,
-alive@n, rare_retention, rare_mass}; ways/several@n; richness/{sample_coverage@n, lower_bound@n,
-at_equal_coverage@n, retained@n}; calibration/{overconfidence@n, brier@n, smooth_ece@n, ece@n,
-reliability@n, resolution@n, uncertainty@n}; agreement/{pairs, wrong_share, decoupling};
+alive@n, rare_retention, rare_mass}; ways/{several@n, mean@n}; richness/{sample_coverage@n,
+lower_bound@n, at_equal_coverage@n, retained@n}; calibration/{overconfidence@n, brier@n,
+smooth_ece@n, ece@n, reliability@n, resolution@n, uncertainty@n}; agreement/{pairs, wrong_share,
+decoupling};
 shortcut/{top_answer@n, share}; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece,
 agreement_gap}; entropy/{token, trace}; text/{own_perplexity, entropy, cross_entropy, gap};
 traces/{retained, retained_token, dcp};

@@ -122,7 +122,7 @@ class MonitorConfig(Section):
         0.01, ge=0, le=1, description="pass@1, and pass@k of all problems and of the tail slice"
     )
     diversity_loss_share: float = Field(
-        0.10, ge=0, le=1, description="of round 0's distinct-correct-pair probability"
+        0.10, ge=0, le=1, description="of round 0's distinct-correct pairs and ways per problem"
     )
     rare_loss_share: float = Field(0.25, ge=0, le=1, description="of round 0's rare-strategy mass")
     overconfidence_gain: float = Field(
@@ -164,7 +164,7 @@ class MonitorConfig(Section):
         description="of a strategy (without gold: response cluster) that held 5 % at round 0",
     )
     apart_loss_share: float = Field(
-        0.10, ge=0, le=1, description="of sample pairs in different response clusters at round 0"
+        0.10, ge=0, le=1, description="of round 0's pairs in different clusters, and of clusters"
     )
     canned_gain: float = Field(
         0.10,

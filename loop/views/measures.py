@@ -94,6 +94,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("dcp", Estimand("diversity/dcp", MAIN)),
     Measure("strategy_entropy", Estimand("diversity/strategy_entropy_all")),
     Measure("ways", Estimand("ways/several@n", MAIN)),
+    Measure("mean_ways", Estimand("ways/mean@n", MAIN)),
     Measure("rare", Estimand("coverage/rare_retention")),
     Measure("apart", Estimand("clusters/apart")),
     Measure("trace_entropy", Estimand("entropy/token")),

@@ -60,7 +60,7 @@ STATISTICS: Mapping[str, Statistic] = {
         "Two right, two ways (DCP)",
         "share",
         "Distinct-correct-pair probability: two samples of a problem are both right and use"
-        " different strategies. The first to fall when a model narrows.",
+        " different strategies. Falls when a model narrows.",
     ),
     "diversity/strategy_entropy_all": Statistic(
         "strategy entropy",
@@ -74,6 +74,13 @@ STATISTICS: Mapping[str, Statistic] = {
         "share",
         "Share of held-out problems whose right answers, among {n} samples, come by two strategies"
         " or more.",
+    ),
+    "ways/mean@n": Statistic(
+        "ways",
+        "Ways among {n} samples",
+        "ratio",
+        "Different strategies among the right ones of {n} samples of a held-out problem, in the"
+        " mean. The first to fall when a model narrows.",
     ),
     "coverage/rare_retention": Statistic(
         "rare kept",

@@ -1,7 +1,7 @@
 """What can be seen by who knows everything but the samples: two tests on the round means.
 
-Both see eleven guarded quantities, taken as normal, know path and covariance of the loss, and may be
-wrong in 20 % of the runs within a quarter of every tolerance.
+Both see eleven guarded quantities, taken as normal, know path and covariance of the loss, and may
+be wrong in 20 % of the runs within a quarter of every tolerance.
 
 *Onset known.* One look, in the round of the event. For a normal mean and a convex null hypothesis
 the most powerful test is the likelihood ratio against the point of the null that lies nearest in

@@ -215,7 +215,8 @@ def page(of: GuardedQuantity, out: Path) -> str:
 
 
 def _name(of: GuardedQuantity) -> str:
-    size = {Q.TAIL_ACCURACY: str(RULE.pass_k), Q.SOLVED: "k", Q.WAYS: "8", Q.CLUSTERS: "8"}.get(Q(of.id), "1")
+    sizes = {Q.TAIL_ACCURACY: str(RULE.pass_k), Q.SOLVED: "k", Q.WAYS: "8", Q.CLUSTERS: "8"}
+    size = sizes.get(Q(of.id), "1")
     return of.label.replace("{size}", size).replace(" ({name})", "")
 
 

@@ -206,7 +206,7 @@ def at_boundary(size: str, name: str, tier: str, seed: int) -> Run:
 
 
 def scored(tier: str, seed: int) -> Run:
-    """Scored samples: all ten quantities of V1's simulated model exactly on their tolerance."""
+    """Scored samples: all twelve quantities of V1's simulated model exactly on their tolerance."""
     found = boundary.all_quantities(SCORED_SIZE, seed, tier)
     halt, watch = (found.alarm if tier == each else 0 for each in (Tier.HALT, Tier.WATCH))
     return Run(seed, watch=watch, halt=halt)

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision.tables import Bools, Ints, Pair, Table
@@ -42,7 +44,7 @@ def most_samples(pair: Pair) -> int:
 
     At least two: of one sample there is nothing to compare.
     """
-    return max(min(VOTE_SIZE, *(side.there_PK.shape[1] for side in pair)), 2)
+    return max(min(VOTE_SIZE, *(len(side.there_PK.T) for side in pair)), 2)
 
 
 @lru_cache(maxsize=64)
@@ -164,10 +166,11 @@ def ways(rows: Table, columns_RMS: Ints) -> Floats:
     # As in `distinct_right`; 0, a wrong sample, is no strategy.
     named_PK = np.where(rows.right_PK, rows.strategy_PK + 2, 0).astype(np.int32)
     code_PRMS = named_PK[:, columns_RMS]
-    return distinct(code_PRMS) - (code_PRMS == 0).any(axis=-1) / columns_RMS.shape[-1]
+    is_missed_PRM = (code_PRMS == 0).any(axis=-1)
+    return np.asarray(distinct(code_PRMS) - is_missed_PRM / columns_RMS.shape[-1])
 
 
-def distinct(code_PRMS: Ints) -> Floats:
+def distinct(code_PRMS: NDArray[np.integer[Any]]) -> Floats:
     """Different codes of a block, per sample."""
     steps_PRM = (np.diff(np.sort(code_PRMS, axis=-1), axis=-1) > 0).sum(axis=-1)
     return np.asarray((steps_PRM + 1) / code_PRMS.shape[-1])

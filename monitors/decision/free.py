@@ -23,14 +23,12 @@ from ouroloop.monitors.decision.declaration import (
     Part,
     QuantityId,
 )
+from ouroloop.monitors.decision.halved import fallen_most, one_sample
 from ouroloop.monitors.decision.patterns import (
     ALIVE_SHARE,
     NUM_PATTERNS,
-    Pattern,
-    alike,
     apart,
     kinds,
-    most_fallen,
     most_grown,
     quoted,
     unlike,
@@ -42,12 +40,9 @@ from ouroloop.monitors.estimators.estimand import EVERY, SECOND_HALF
 
 SAMPLE = "sample"
 NO_CLUSTERS = "no response clusters and no strategies at the baseline"
+FITTED = "clusters were fitted on the baseline's own answers; fresh ones would look alike"
 NO_PATTERNS = "no texts and no response clusters at the baseline"
 NO_ALIVE = f"no response cluster held {ALIVE_SHARE:.0%} of the baseline's samples"
-NO_ALIVE_NOW = "this round lacks the problems of which the baseline held enough"
-NO_HALF = "one sample per problem at the baseline: no half to pick on"
-NO_HALF_NOW = "one sample per problem in this round: no half to pick on"
-FEW_HALVES = "fewer than two problems of this round have a sample beyond the half that picks"
 NO_ENTROPY = "no log-probabilities at the baseline"
 NO_ANSWERED = "no texts at the baseline, and not known which samples were cut by length"
 NO_LENGTH = "no lengths and no texts at the baseline"
@@ -100,24 +95,10 @@ def _clusters(tables: Tables, pass_k: int) -> Found:
     found = _apart(tables, pass_k)
     if not isinstance(found, Blocks):
         return found
+    # Pairs are too far apart by a few per cent there, blocks of eight by more than is tolerated.
+    undefined = FITTED if tables.fits_clusters and not found.undefined else found.undefined
     size = most_samples(found.pair)
-    return replace(found, size=size, score=kinds, shown=(0.0, size))
-
-
-def few_halves(now: Table, rest: Table) -> str:
-    """Why nothing is measured on the half that is left; empty where the round has lost it all.
-
-    A problem with one sample has it in the half that picks.
-    """
-    whole, measured = (int(rows.there_PK.any(axis=1).sum()) for rows in (now, rest))
-    return FEW_HALVES if measured < 2 <= whole else ""
-
-
-def one_sample(pair: Pair, rest: Pair) -> tuple[str, str]:
-    """Why there is no half to pick on, or none to measure: (undefined, idle)."""
-    then, now = (int(side.there_PK.sum(axis=1).max(initial=0)) for side in pair)
-    idle = NO_HALF_NOW if now == 1 else few_halves(pair.now, rest.now)
-    return NO_HALF if then == 1 else "", idle
+    return replace(found, size=size, score=kinds, undefined=undefined, shown=(0.0, size))
 
 
 def _canned(tables: Tables, pass_k: int) -> Found:
@@ -149,32 +130,6 @@ def _alive(tables: Tables, pass_k: int) -> Found:
         return None
     found = fallen_most(_where(pair, _named), NO_ALIVE, SAMPLE)
     return found if _named(pair.baseline) else replace(found, undefined=NO_CLUSTERS)
-
-
-def fallen_most(pair: Pair, nothing: str, unit: str) -> Blocks:
-    """The code of `Grid.CLUSTER` that fell most, on the halves that did not pick it."""
-    first, rest = pair.halves()
-    pattern = most_fallen(first, Grid.CLUSTER)
-    undefined, idle = one_sample(pair, rest)
-    nobody = Blocks(1, alike(Pattern(Grid.CLUSTER, -2)), rest, undefined, idle, unit)
-    # The whole baseline alone says whether it is guarded: among a round's problems a code may hold
-    # enough that holds too little among all, and the problems that held one may be missing.
-    if most_fallen(Pair(first.baseline, first.baseline), Grid.CLUSTER) is None:
-        # Without a sample at all that is the reason, and the guard finds it by itself.
-        why = nothing if pair.baseline.there_PK.any() else ""
-        return replace(nobody, undefined=undefined or why)
-    if pattern is None:
-        return replace(nobody, idle=idle or NO_ALIVE_NOW, repicked=True)
-    return Blocks(
-        1,
-        alike(pattern),
-        rest,
-        undefined,
-        idle,
-        unit=unit,
-        note=quoted(pair.now, pattern),
-        repicked=True,
-    )
 
 
 def _texts(tables: Tables, pass_k: int) -> Found:

@@ -28,7 +28,8 @@ from ouroloop.monitors.decision.declaration import (
     quantities,
     wrong_shares,
 )
-from ouroloop.monitors.decision.free import FREE, fallen_most, one_sample
+from ouroloop.monitors.decision.free import FREE
+from ouroloop.monitors.decision.halved import fallen_most, one_sample
 from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 from ouroloop.monitors.decision.responses import Grid
 from ouroloop.monitors.decision.tables import Bools, Pair, Table, Tables

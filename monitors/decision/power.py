@@ -25,7 +25,7 @@ from ouroloop.monitors.decision import evidence, guarded, tiers
 from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.growth import NUM_ROUNDS, WITHIN, Growth, noticed, spreads
-from ouroloop.monitors.decision.guarded import GuardedQuantity, QuantityId
+from ouroloop.monitors.decision.guarded import GuardedQuantity
 from ouroloop.monitors.decision.guards import Guard, Missing, Quantity, Why
 from ouroloop.monitors.decision.harms import harmed
 from ouroloop.monitors.decision.populations import SEED, Design, Population, drawn

@@ -76,7 +76,14 @@ def with_responses(tables: Tables, baseline: RoundView, now: RoundView) -> Table
     along = texts(baseline.texts, now.texts) if len(free_P) else None
     family = dict(zip(baseline.probe.problem, baseline.probe.family, strict=True))
     family_P = np.array([family[pair.baseline.problems[i]] for i in free_P], dtype=object)
-    return replace(tables, responses=pair, free_P=free_P, free_family_P=family_P, texts=along)
+    return replace(
+        tables,
+        responses=pair,
+        free_P=free_P,
+        free_family_P=family_P,
+        texts=along,
+        fits_clusters=baseline.fits_clusters,
+    )
 
 
 def responses(baseline: Samples, now: Samples) -> tuple[Pair, Ints] | None:

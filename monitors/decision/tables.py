@@ -140,6 +140,7 @@ class Tables:
         free_family_P: their families.
         texts: entropies along fixed real texts, if both sides have them.
         traces: what round 0's answers kept of their probability; None: the baseline scored none.
+        fits_clusters: of the baseline, see `RoundView`.
     """
 
     main: Pair
@@ -154,6 +155,7 @@ class Tables:
     free_family_P: Objects = field(default_factory=lambda: np.empty(0, dtype=object))
     texts: Pair | None = None
     traces: Pair | None = None
+    fits_clusters: bool = False
 
     def without(self, families: Collection[str]) -> Tables:
         """The same without the unscored problems of some families."""

@@ -318,7 +318,11 @@ class Weighing:
 
         def is_called(lost: float) -> bool:
             # By expectation, where each sample is lost with this chance.
-            growth = {guard.id: tiers.flat((1 - lost) * now + lost * worst)}
+            found = (1 - lost) * now + lost * worst
+            if stream.is_graded:
+                left = replace(stream, block_PRM=(1 - lost) * stream.block_PRM)
+                found = tiers.growth(left, Tier.WATCH, share)
+            growth = {guard.id: tiers.flat(found)}
             weight = evidence.weigh([growth], self.rule.rounds, num_streams, first, pay)
             return weight.log_e >= limit
 

@@ -38,11 +38,13 @@ class TraceClusters:
         encoder: texts to vectors.
         when: see `When`.
         learned_: what was fitted; None where the rows have their own clusters, or none are wanted.
+        has_means_: the baseline had answers enough to compare each with its own prompt's.
     """
 
     encoder: Encoder = field(default_factory=Lexical)
     when: When = When.UNSCORED
     learned_: ResponseClusters | None = None
+    has_means_: bool = False
 
     def choose(self, columns: Columns) -> Iterator[str]:
         """Fit on the baseline's rows, if so wanted; sentences about it."""
@@ -75,12 +77,13 @@ class TraceClusters:
         )
         # The median: a few problems with more samples do not help the others.
         usual = float(np.median(list(Counter(problem for _, problem in pairs).values())))
-        if usual >= MIN_ANSWERS:
+        self.has_means_ = usual >= MIN_ANSWERS
+        if self.has_means_:
             yield (
                 "round 0's share of pairs in different clusters is too high by at most about"
                 f" {OPTIMISM / usual:.2f}: clusters were fitted on the texts that are measured"
             )
-        if usual < MIN_ANSWERS:
+        else:
             texts = "text" if usual == 1 else "texts"
             yield (
                 f"WARNING: a usual problem has {usual:g} {texts} in round 0; from {MIN_ANSWERS} on,"

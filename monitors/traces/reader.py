@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,8 @@ class TraceReader:
             self.warnings_ += self.clusters.choose(columns)
         self._name(columns)
         self.clusters.label(columns)
-        return view_of(number, columns)
+        is_fitted = number == 0 and self.clusters.has_means_
+        return replace(view_of(number, columns), fits_clusters=is_fitted)
 
     def notes(self) -> tuple[str, ...]:
         """Warnings, then one sentence per field that rows lack, then what was not read."""

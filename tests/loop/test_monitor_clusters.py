@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from ouroloop.loop.__main__ import main
+from ouroloop.monitors.decision import free
+from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.traces.clusters import TraceClusters, When
 from ouroloop.monitors.traces.reader import TraceError, read_traces
 
@@ -51,6 +53,25 @@ def test_clusters_are_fitted_on_the_first_file_and_frozen(unscored):
     assert any("too high by at most about 0.05" in note for note in traces.notes)
     alone = read_traces([unscored[0], unscored[2]])
     assert alone.views[1].probe.cluster.tolist() == traces.views[2].probe.cluster.tolist()
+
+
+def test_clusters_per_prompt_are_not_guarded_beside_the_answers_that_fitted_them(
+    unscored, tmp_path
+):
+    """Fresh answers of the same model would show fewer clusters, by more than is tolerated."""
+    first, second, _ = read_traces(unscored).views
+    assert (first.fits_clusters, second.fits_clusters) == (True, False)
+    decision = DecisionRule("default").decide(second, first)
+    why = {entry.quantity: entry.reason for entry in decision.unmeasured}
+    assert why["clusters"] == free.FITTED
+    assert "apart" in {guard.quantity for guard in decision.guards}
+    # Fitted on too few for a prompt's mean, or the rows' own: nothing is too good then.
+    few = [trace_file(tmp_path / f"few{i}.jsonl", i, 4) for i in range(2)]
+    own = [trace_file(tmp_path / f"own{i}.jsonl", i, 12, cluster=f"{i}") for i in range(2)]
+    for files in (few, own):
+        first, second = read_traces(files).views
+        decision = DecisionRule("default").decide(second, first)
+        assert "clusters" in {guard.quantity for guard in decision.guards}
 
 
 def test_rows_that_name_their_clusters_keep_them(tmp_path):

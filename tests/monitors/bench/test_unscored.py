@@ -32,7 +32,7 @@ def mean_of(pair_side, quantity):
     [
         ("unchanged", ()),
         ("columns", ("open", "texts_open", "answered", "length", "approved/helpful", "judged")),
-        ("apart", ("apart",)),
+        ("clusters", ("clusters",)),
         ("canned", ("canned",)),
         ("dying", ("alive_clusters",)),
     ],
@@ -112,4 +112,4 @@ def test_an_unchanged_model_is_weighed_by_both_tiers_and_the_goals_cells_get_all
     assert asked == [tuple(Tier), (Tier.WATCH,)]
     num = {cell.name: len(todo) for cell, (_, todo) in unscored.cells(tmp_path, 200).items()}
     assert list(num)[:2] == ["100x8/collapse-0.1", "100x8/halt-unchanged"]
-    assert num["200x16/halt-unchanged"] == 200 and num["200x16/watch-apart"] == 100
+    assert num["200x16/halt-unchanged"] == 200 and num["200x16/watch-clusters"] == 100

@@ -85,6 +85,7 @@ def test_round_0_continues():
 NAMES = [
     "pass@1",
     "distinct-correct-pair probability",
+    "ways per problem in 8 samples",
     "pass@4 of the tail",
     "distinct-correct-pair probability of the tail",
     "rare-strategy mass",
@@ -434,6 +435,7 @@ def test_what_round_0_could_not_measure_is_named_and_not_guarded():
     assert decision.action == "continue"
     assert {entry.quantity for entry in decision.unmeasured} == {
         QuantityId.DIVERSITY,
+        QuantityId.WAYS,
         QuantityId.TAIL_DIVERSITY,
         QuantityId.RARE_STRATEGIES,
         QuantityId.ALIVE,
@@ -445,19 +447,20 @@ def test_a_round_with_one_sample_per_problem_goes_on_and_keeps_the_evidence_of_w
     fallen = RULE.decide(a_round(1, 1, shares=(0.8, 0.1, 0.05, 0.05)), first)
     history = [dataclasses.replace(fallen, carried_out=False)]
     decision = RULE.decide(a_round(2, 2, num_samples=1), first, (), history)
-    pairs, why = StreamId(QuantityId.DIVERSITY), reasons_of(decision)
+    ways, why = StreamId(QuantityId.WAYS), reasons_of(decision)
     assert (
         why[QuantityId.DIVERSITY]
+        == why[QuantityId.WAYS]
         == "fewer than two problems have the 2 scored samples that it needs in this round"
     )
     assert "no half to pick on" in why[QuantityId.SHORTCUT]
     assert {QuantityId.ACCURACY, QuantityId.UNSCORED} <= {g.quantity for g in decision.guards}
     assert {stream.quantity for stream in decision.factors.halt} == set(SCORED)
-    assert not any(decision.factors.halt[pairs])
-    before, after = (d.evidence[Tier.WATCH].by_quantity[pairs] for d in (history[0], decision))
+    assert not any(decision.factors.halt[ways])
+    before, after = (d.evidence[Tier.WATCH].by_quantity[ways] for d in (history[0], decision))
     assert after == pytest.approx(before, abs=0.2) and before > 5
-    assert decision.evidence[Tier.WATCH].driver == history[0].evidence[Tier.WATCH].driver == pairs
-    name = "distinct-correct-pair probability"
+    assert decision.evidence[Tier.WATCH].driver == history[0].evidence[Tier.WATCH].driver == ways
+    name = "ways per problem in 2 samples"
     assert f"{name} (not measured in this round), e = " in decision.reasons[0]
     assert decision.driver_name(Tier.WATCH) == name
 
@@ -534,10 +537,10 @@ def test_every_quantity_has_an_estimand_of_its_own_and_no_two_share_one():
     found = [
         q.estimand("main", size)
         for q, size in zip(
-            guarded.GUARDED, (1, 2, 4, 2, 1, 8, 1, 1, 1, 8, 1, 2, *[1] * 8), strict=True
+            guarded.GUARDED, (1, 2, 8, 4, 2, 1, 8, 1, 1, 1, 8, 1, 2, 8, *[1] * 8), strict=True
         )
     ]
-    assert len({e.id for e in found}) == 20
+    assert len({e.id for e in found}) == 22
     assert {e.id for e in found} >= {
         "accuracy/pass@1:main",
         "accuracy/pass@4:main:tail",
@@ -559,7 +562,7 @@ def test_a_family_of_any_name_is_decided_on():
         )
         for v in rounds()
     )
-    assert len(DecisionRule("a:b").decide(second, first).guards) == 11
+    assert len(DecisionRule("a:b").decide(second, first).guards) == 12
 
 
 def test_a_new_guarded_quantity_is_one_declaration():
@@ -627,7 +630,7 @@ def test_a_share_of_the_evidence_that_is_none_is_refused():
             DecisionRule("main", extra=(declared(share),))
     with pytest.raises(ValueError, match=r"accuracy 0\.3, .*other 0\.9: expected less than 1"):
         DecisionRule("main", extra=(declared(0.9),))
-    DecisionRule("main", extra=(declared(0.5),))
+    DecisionRule("main", extra=(declared(0.3),))
 
 
 def test_a_declaration_that_contradicts_another_is_refused():

@@ -14,6 +14,7 @@ from ouroloop.monitors.decision import (
     evidence,
     free,
     guarded,
+    halved,
     patterns,
     stakes,
 )
@@ -261,16 +262,16 @@ def test_whether_a_strategy_can_die_is_read_from_the_baseline_alone():
         return Table(names, there_PK, there_PK, none, none, grids={"cluster": way_PK})
 
     all_three = table([1, 1, 1], [0, -1, -1])
-    there = free.fallen_most(Pair(all_three, all_three), "nothing", "sample")
-    gone = free.fallen_most(Pair(all_three, table([0, 1, 1], [0, -1, -1])), "nothing", "sample")
+    there = halved.fallen_most(Pair(all_three, all_three), "nothing", "sample")
+    gone = halved.fallen_most(Pair(all_three, table([0, 1, 1], [0, -1, -1])), "nothing", "sample")
     assert not there.undefined and not there.idle
-    assert not gone.undefined and gone.idle == free.NO_ALIVE_NOW
+    assert not gone.undefined and gone.idle == halved.NO_ALIVE_NOW
     never = table([1, 1, 1], [-1, -1, -1])
-    assert free.fallen_most(Pair(never, never), "nothing", "sample").undefined == "nothing"
+    assert halved.fallen_most(Pair(never, never), "nothing", "sample").undefined == "nothing"
     # 4 % of the baseline's samples are too few, also where a round asks five of its problems.
     rare = table([1] * 25, [0] + [-1] * 24)
     few = table([1] * 5 + [0] * 20, [0] + [-1] * 24)
-    assert free.fallen_most(Pair(rare, few), "nothing", "sample").undefined == "nothing"
+    assert halved.fallen_most(Pair(rare, few), "nothing", "sample").undefined == "nothing"
 
 
 def test_verdicts_that_a_judge_of_few_answers_no_longer_gives_are_missed(baseline):
@@ -333,6 +334,7 @@ def test_an_unchanged_model_continues_and_says_what_is_guarded_and_what_is_not(b
     assert decision.action is Action.CONTINUE
     assert {g.quantity for g in decision.guards} == {
         "apart",
+        "clusters",
         "canned",
         "alive_clusters",
         "open",
