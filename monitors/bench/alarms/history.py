@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.columns import codes
+from ouroloop.monitors.decision.blocks import VOTE_SIZE
 from ouroloop.monitors.decision.tables import Pair, Table, Tables, all_judged, places, shuffled
+from ouroloop.monitors.estimators.ustatistics import pass_at_k
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,6 +83,13 @@ class Round:
         right_P = self.right_PS.sum(axis=1)
         same_P = (self.right_PS * (self.right_PS - 1)).sum(axis=1)
         return _over(right_P * (right_P - 1) - same_P, self.num_P * (self.num_P - 1))
+
+    @cached_property
+    def ways_P(self) -> Floats:
+        """Strategies expected among the right ones of eight samples; NaN with fewer samples."""
+        num_PS = np.broadcast_to(self.num_P[:, None].astype(float), self.right_PS.shape)
+        seen_N = pass_at_k(self.right_PS.ravel().astype(float), num_PS.ravel(), VOTE_SIZE)
+        return np.asarray(seen_N.reshape(num_PS.shape).sum(axis=1))
 
     @cached_property
     def others_P(self) -> Floats:

@@ -27,8 +27,9 @@ SHARED = 3
 def losses(baseline: Round, now: Round) -> tuple[Floats, float]:
     """Standardised loss of each quantity, (Q,), and the baseline's share of its variance.
 
-    The quantities: pass@1, pass@4 of the tail, DCP, pass@1 of the other families, and the growth
-    of the wrong answer that is now the most frequent one. 0 where there is nothing to compare.
+    The quantities: pass@1, pass@4 of the tail, DCP, ways among eight samples, pass@1 of the other
+    families, and the growth of the wrong answer that is now the most frequent one. 0 where there is
+    nothing to compare.
     """
     # The baseline's samples are the same in every round: that share of the noise never averages
     # out over rounds.
@@ -38,6 +39,7 @@ def losses(baseline: Round, now: Round) -> tuple[Floats, float]:
         (baseline.right_P, now.right_P),
         (baseline.tail_solved_P, now.tail_solved_P),
         (baseline.pairs_P, now.pairs_P),
+        (baseline.ways_P, now.ways_P),
         (baseline.others_P, now.others_P),
         _repeated(baseline, now),
     ]
