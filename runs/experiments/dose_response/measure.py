@@ -95,14 +95,14 @@ def view(number: int, texts: Sequence[str], problems: Sequence[str], labels: Seq
 
 
 def quantities(now: RoundView, baseline: RoundView) -> dict[str, float]:
-    """The two guarded quantities of response clusters, and two descriptions of the round."""
+    """Three guarded quantities of response clusters, and two descriptions of the round."""
     rule = DecisionRule(FAMILY)
     scored = tables_of(baseline.probe, now.probe, FAMILY, rule.tail_slice)
     found = guarded.quantities(with_responses(scored, baseline, now), rule, 0, "")
     out = {}
     for quantity in found:
         id = quantity.stream.quantity
-        if id not in (QuantityId.APART, QuantityId.CANNED):
+        if id not in (QuantityId.APART, QuantityId.CLUSTERS, QuantityId.CANNED):
             continue
         out[str(id)] = _mean(quantity.guard(), since_baseline=id == QuantityId.CANNED)
     shares = np.array(list(Counter(now.probe.cluster).values())) / len(now.probe)

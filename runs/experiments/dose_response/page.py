@@ -18,6 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 # In the order of the tables; all fall where a collapse is seen.
 QUANTITIES = {
     "apart": "`apart`",
+    "clusters": "`clusters` (different clusters among up to eight samples of a prompt, per sample)",
     "canned": "`canned` (1 less the growth of the three most grown patterns)",
     "entropy": "entropy of the clusters, nats",
     "openings": "distinct openings per sample",
