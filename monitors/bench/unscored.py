@@ -325,8 +325,8 @@ TEXT = """# Text that nobody scores: false alarms, and how soon a canned respons
 Written by `python -m ouroloop.monitors.bench.validate unscored` from `unscored.csv`; nothing here
 is typed by hand. Runs of 20 rounds, drawn with replacement from a simulated population whose means
 are known (`monitors/decision/free_population.py`), with four times as many samples at the baseline.
-The rule is that of decision 042 and those before it; a line that is not here was not run under it, and
-`unscored_before_021.csv` has the runs under the rule before.
+The rule is that of decision 042 and those before it; a line that is not here was not run under it,
+and `unscored_before_021.csv` has the runs under the rule before decision 021.
 
 ## At the boundary
 

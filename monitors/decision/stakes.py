@@ -68,6 +68,11 @@ BASELINE_SHARE = 0.01
 """Share of alpha that pays for a baseline that lies beyond the last cell."""
 
 
+# z cannot exceed the root of the number of problems: of fewer, exact bets win more on a large loss.
+LEAST_NORMAL = 20
+"""Problems from which on graded scores are bet on as normal means."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """One guarded quantity of one round beside a frozen baseline, turned so that up is good.
@@ -98,9 +103,9 @@ class Stream:
     num_blocks: int = 0
 
     @property
-    def is_graded(self) -> bool:
-        """Whether some score of this round lies between 0 and 1."""
-        return self.counts[1] is None
+    def is_nearly_normal(self) -> bool:
+        """Whether `normal_factors` suits it: graded scores of enough problems."""
+        return self.counts[1] is None and len(self.baseline_P) >= LEAST_NORMAL
 
     @cached_property
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:

@@ -27,12 +27,12 @@ def growth(stream: Stream, tier: Tier, watch_share: float) -> Floats:
     """Log growth of a tier's bets on a loss of one stream in one round, (C, B).
 
     HALT bets on the whole tolerance, beside proven limits of the baseline's error; WATCH on its
-    share of the tolerance, beside the spread as seen, and as on normal means where scores are
-    neither 0 nor 1.
+    share of the tolerance, beside the spread as seen, and as on normal means where enough scores
+    are neither 0 nor 1.
     """
     if tier is Tier.HALT:
         return stakes.loss_factors(stream, 1.0)
-    if stream.is_graded:
+    if stream.is_nearly_normal:
         return stakes.normal_factors(stream, watch_share)
     return stakes.loss_factors(stream, watch_share, proven=False)
 

@@ -319,7 +319,7 @@ class Weighing:
         def is_called(lost: float) -> bool:
             # By expectation, where each sample is lost with this chance.
             found = (1 - lost) * now + lost * worst
-            if stream.is_graded:
+            if stream.is_nearly_normal:
                 left = replace(stream, block_PRM=(1 - lost) * stream.block_PRM)
                 found = tiers.growth(left, Tier.WATCH, share)
             growth = {guard.id: tiers.flat(found)}

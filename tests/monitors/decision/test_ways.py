@@ -101,11 +101,20 @@ def test_a_score_that_hardly_varies_is_watched_more_sharply_than_an_exact_bet_ca
     rng = np.random.default_rng(1)
     mean_P = rng.uniform(0.2, 0.5, 120)
     stream = graded(mean_P, rng, 0.08, 4, lost=0.08)
-    assert stream.is_graded
+    assert stream.is_nearly_normal
     exact = stakes.loss_factors(stream, 0.25, proven=False)
     watch = tiers.growth(stream, Tier.WATCH, 0.25)
     assert watch[0].max() > 2 * exact[0].max() > 0
     assert np.array_equal(tiers.growth(stream, Tier.HALT, 0.25), stakes.loss_factors(stream, 1.0))
+
+
+def test_of_few_problems_exact_bets_see_a_total_loss_sooner():
+    for num, exactly in ((10, True), (40, False)):
+        stream = graded(np.full(num, 0.5), np.random.default_rng(3), 0.1, 4, lost=0.9)
+        exact = stakes.loss_factors(stream, 0.25, proven=False)
+        watch = tiers.growth(stream, Tier.WATCH, 0.25)
+        assert np.array_equal(watch, exact) is exactly
+        assert watch[0].max() > 2.5
 
 
 def test_scores_of_0_and_1_are_bet_on_exactly_by_both_tiers():
@@ -122,7 +131,7 @@ def test_where_a_score_is_seldom_above_0_none_is_no_proof_of_a_loss():
     # 400 blocks, of which four scored 1: one is expected in a round.
     se = np.sqrt(0.01 * 0.99 / 400)
     none = Stream(baseline_P, np.full((100, 1, 1), 1e-9), se, 0.0, num_blocks=400)
-    assert none.is_graded
+    assert none.is_nearly_normal
     assert stakes.normal_factors(none, 0.25).max() < 1.5
 
 
