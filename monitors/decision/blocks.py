@@ -39,12 +39,23 @@ BlockScore = Callable[[Table, Ints], Floats]
 """(table, columns_RMS) -> score_PRM in [0, 1]; padding may give anything."""
 
 
-def most_samples(pair: Pair) -> int:
-    """Samples of a block that is the better the larger it is: `VOTE_SIZE`, or what both sides have.
+def largest_block(pair: Pair, share: float) -> int:
+    """The largest block that this share of the problems has on both sides; 1 without problems.
 
-    At least two: of one sample there is nothing to compare.
+    It follows from the numbers of samples alone, never from what they are.
     """
-    return max(min(VOTE_SIZE, *(len(side.there_PK.T) for side in pair)), 2)
+    sizes_P = [side.there_PK.sum(axis=1) for side in pair]
+    # Problems that the round lacks are no reason for a smaller block.
+    least_P = np.minimum(*sizes_P)[sizes_P[1] > 0]
+    return max(int(np.quantile(least_P, 1 - share, method="lower")), 1) if len(least_P) else 1
+
+
+def usual_block(pair: Pair) -> int:
+    """Samples of a block that is the better the larger: at least two, `VOTE_SIZE` at most.
+
+    As many as half of the problems have: few with more or with fewer samples change nothing.
+    """
+    return max(min(largest_block(pair, 0.5), VOTE_SIZE), 2)
 
 
 @lru_cache(maxsize=64)

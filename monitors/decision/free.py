@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ouroloop.monitors.decision.blocks import most_samples
+from ouroloop.monitors.decision.blocks import usual_block
 from ouroloop.monitors.decision.declaration import (
     Blocks,
     Found,
@@ -97,7 +97,7 @@ def _clusters(tables: Tables, pass_k: int) -> Found:
         return found
     # Pairs are too far apart by a few per cent there, blocks of eight by more than is tolerated.
     undefined = FITTED if tables.fits_clusters and not found.undefined else found.undefined
-    size = most_samples(found.pair)
+    size = usual_block(found.pair)
     return replace(found, size=size, score=kinds, undefined=undefined, shown=(0.0, size))
 
 

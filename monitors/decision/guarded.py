@@ -58,10 +58,10 @@ NO_RARE = "no strategy was right and rare at the baseline"
 NO_ANSWERS = "no readable answer at the baseline"
 NO_K = "one sample per problem at the baseline: pass@1 is all that there is"
 NO_K_NOW = "one sample per problem in this round: pass@1 is all that there is"
-NO_ALIVE = f"no strategy was right in {ALIVE_SHARE:.0%} of the baseline's samples"
 # One problem with a single sample should not turn pass@k of all into pass@1.
 MOST_PROBLEMS = 0.9
 """Share of the problems that have at least k samples on both sides."""
+NO_ALIVE = f"no strategy was right in {ALIVE_SHARE:.0%} of the baseline's samples"
 
 
 # ---- what each quantity is computed from ----------------------------------------------------
@@ -112,15 +112,15 @@ def _rare(tables: Tables, pass_k: int) -> Blocks | None:
 
 
 def _votes(tables: Tables, pass_k: int) -> Blocks | None:
-    """Of two samples one votes, and the other says how sure the vote is."""
+    """At least two samples: one votes, and the other says how sure the vote is."""
     undefined = "" if (tables.main.baseline.answer_PK >= 0).any() else NO_ANSWERS
-    return Blocks(blocks.most_samples(tables.main), blocks.calibration, tables.main, undefined)
+    return Blocks(blocks.usual_block(tables.main), blocks.calibration, tables.main, undefined)
 
 
 def _ways(tables: Tables, pass_k: int) -> Blocks | None:
     """Blocks as large as those of votes: the more samples, the rarer the ways that are seen."""
     undefined = "" if (tables.main.baseline.strategy_PK >= 0).any() else NO_NAMES
-    size = blocks.most_samples(tables.main)
+    size = blocks.usual_block(tables.main)
     return Blocks(size, blocks.ways, tables.main, undefined, shown=(0.0, size))
 
 
@@ -139,16 +139,11 @@ def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
 
 
 def _solved(tables: Tables, pass_k: int) -> Blocks | None:
-    """pass@k at the largest k that both sides allow: what is lost there is lost to selection.
-
-    k follows from the numbers of samples alone, never from what they are.
-    """
-    sizes_P = [side.there_PK.sum(axis=1) for side in tables.main]
-    # Problems that the round lacks are no reason for a smaller k.
-    least_P = np.minimum(*sizes_P)[sizes_P[1] > 0]
-    k = int(np.quantile(least_P, 1 - MOST_PROBLEMS, method="lower")) if len(least_P) else 1
-    undefined = NO_K if sizes_P[0].max(initial=0) == 1 else ""
-    return Blocks(max(k, 1), blocks.right, tables.main, undefined, NO_K_NOW if k < 2 else "")
+    """pass@k at the largest k that both sides allow: what is lost there is lost to selection."""
+    k = blocks.largest_block(tables.main, MOST_PROBLEMS)
+    most = tables.main.baseline.there_PK.sum(axis=1).max(initial=0)
+    undefined = NO_K if most == 1 else ""
+    return Blocks(k, blocks.right, tables.main, undefined, NO_K_NOW if k < 2 else "")
 
 
 def _alive(tables: Tables, pass_k: int) -> Blocks | None:

@@ -96,15 +96,10 @@ def view(number: int, texts: Sequence[str], problems: Sequence[str], labels: Seq
 
 def quantities(now: RoundView, baseline: RoundView) -> dict[str, float]:
     """Three guarded quantities of response clusters, and two descriptions of the round."""
-    rule = DecisionRule(FAMILY)
-    scored = tables_of(baseline.probe, now.probe, FAMILY, rule.tail_slice)
-    found = guarded.quantities(with_responses(scored, baseline, now), rule, 0, "")
-    out = {}
-    for quantity in found:
-        id = quantity.stream.quantity
-        if id not in (QuantityId.APART, QuantityId.CLUSTERS, QuantityId.CANNED):
-            continue
-        out[str(id)] = _mean(quantity.guard(), since_baseline=id == QuantityId.CANNED)
+    out = {
+        id: _mean(guard, since_baseline=id == QuantityId.CANNED)
+        for id, guard in _guards(now, baseline).items()
+    }
     shares = np.array(list(Counter(now.probe.cluster).values())) / len(now.probe)
     firsts = {opening(text) for text in now.probe.text}
     return {
@@ -112,6 +107,20 @@ def quantities(now: RoundView, baseline: RoundView) -> dict[str, float]:
         "entropy": float(-(shares * np.log(shares)).sum()),
         "openings": len(firsts) / len(now.probe),
     }
+
+
+def _guards(now: RoundView, baseline: RoundView) -> dict[str, Guard | Missing]:
+    rule = DecisionRule(FAMILY)
+    scored = tables_of(baseline.probe, now.probe, FAMILY, rule.tail_slice)
+    found = guarded.quantities(with_responses(scored, baseline, now), rule, 0, "")
+    wanted = (QuantityId.APART, QuantityId.CLUSTERS, QuantityId.CANNED)
+    return {q.stream.quantity: q.guard() for q in found if q.stream.quantity in wanted}
+
+
+def _baseline_clusters(now: RoundView, baseline: RoundView) -> float:
+    """The baseline's clusters in blocks as large as the round's."""
+    guard = _guards(now, baseline)[QuantityId.CLUSTERS]
+    return guard.baseline_mean if isinstance(guard, Guard) else math.nan
 
 
 def _mean(guard: Guard | Missing, since_baseline: bool) -> float:
@@ -136,6 +145,10 @@ def responses(source: Source, encoder: Encoder, repetitions: int) -> Iterator[di
     # Labels of the very texts that were fitted on, as a run's round 0 has them.
     baseline = view(0, before, before_of, clusters.labels(before, before_of))
     at_home = quantities(baseline, baseline)
+    # Of blocks as large as the round's: more samples have more clusters.
+    at_home["clusters"] = _baseline_clusters(
+        view(1, texts, problems, clusters.labels(texts, problems)), baseline
+    )
     for kind in Kind:
         for share in SHARES:
             found: dict[str, list[float]] = {}

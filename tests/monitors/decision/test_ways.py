@@ -14,7 +14,7 @@ from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.responses import Grid
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.stakes import Stream
-from ouroloop.monitors.decision.tables import Table, pair
+from ouroloop.monitors.decision.tables import Pair, Table, pair
 from ouroloop.monitors.metrics.ways import Ways, mean_ways
 from ouroloop.monitors.names import Action, Tier
 
@@ -156,6 +156,25 @@ def test_a_narrowing_that_more_right_answers_hide_from_pairs_is_called_by_ways()
     pairs = [g for g in decision.guards if g.quantity == "diversity"]
     ways = [g for g in decision.guards if g.quantity == "ways"]
     assert ways[0].loss_in_tolerances > pairs[0].loss_in_tolerances
+
+
+def test_a_block_is_as_large_as_half_of_the_problems_have_it():
+    def there(*nums):
+        there_PK = np.arange(16) < np.array(nums)[:, None]
+        right_PK, none_PK = there_PK.copy(), np.where(there_PK, 0, -1)
+        return Table(tuple("abcde"), there_PK, right_PK, none_PK, none_PK)
+
+    wide = there(16, 16, 16, 16, 16)
+    for nums, size in (
+        ((4, 4, 4, 4, 16), 4),
+        ((8, 8, 8, 2, 1), 8),
+        ((16,) * 5, 8),
+        ((1,) * 5, 2),
+        # Problems that the round lacks have no say.
+        ((0, 0, 0, 6, 6), 6),
+    ):
+        assert blocks.usual_block(Pair(wide, there(*nums))) == size, nums
+    assert blocks.largest_block(Pair(wide, there(16, 16, 16, 16, 1)), 0.9) == 1
 
 
 def test_without_strategies_there_are_no_ways_to_guard():
