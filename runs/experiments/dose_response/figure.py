@@ -1,4 +1,4 @@
-"""The figure: `apart` and `canned` by the share that was replaced."""
+"""The figure: `apart`, `clusters` and `canned` by the share that was replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .doses import SHARES, Kind
 from .page import Rows, series
 
 FIGURE = Path(__file__).with_name("figure.svg")
-SHOWN = ("apart", "canned")
+SHOWN = ("apart", "clusters", "canned")
 STYLES = {"lexical": "-", "all-minilm-l6-v2": "--"}
 
 
@@ -20,7 +20,7 @@ def draw(found: Rows, path: Path) -> None:
 
     # Without a date and with fixed ids, the same numbers give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "dose_response"
-    figure = Figure(figsize=(13, 6), layout="constrained")
+    figure = Figure(figsize=(13, 8.5), layout="constrained")
     axes = figure.subplots(len(SHOWN), len(Kind), sharex=True, sharey="row")
     names = list(dict.fromkeys(row["source"] for row in found))
     for row, quantity in enumerate(SHOWN):

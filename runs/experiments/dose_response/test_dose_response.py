@@ -13,6 +13,7 @@ from runs.experiments.dose_response.doses import OPENING, PARAPHRASES, REFUSAL, 
 FOUND = rounds.read(measure.RESULTS)
 SEES = {
     "apart": {Kind.OWN},
+    "clusters": {Kind.OWN},
     "canned": {Kind.ONE_REFUSAL, Kind.ONE_OPENING},
 }
 """What a quantity claims to see, whatever the encoder."""
