@@ -95,7 +95,7 @@ def _clusters(tables: Tables, pass_k: int) -> Found:
     found = _apart(tables, pass_k)
     if not isinstance(found, Blocks):
         return found
-    # Pairs are too far apart by a few per cent there, blocks of eight by more than is tolerated.
+    # By some per cent fewer than the baseline's: an unchanged model would be called.
     undefined = FITTED if tables.fits_clusters and not found.undefined else found.undefined
     size = usual_block(found.pair)
     return replace(found, size=size, score=kinds, undefined=undefined, shown=(0.0, size))
