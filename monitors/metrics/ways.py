@@ -78,14 +78,7 @@ def _reading(estimand: Estimand, samples: Samples, size: int) -> Reading:
     is_mean = estimand.statistic.startswith(MEAN.statistic)
     kind = KINDS[MEAN if is_mean else SEVERAL]
     rows = scores.scored(samples)
-    why = ""
-    if size < 2:
-        why = TOO_FEW
-    elif codes(samples.strategy)[0] and not len(rows):
-        why = NOT_SCORED
-    elif not codes(rows.strategy)[0]:
-        why = NO_STRATEGIES
-    if why:
+    if why := _why_undefined(samples, rows, size):
         return missing({estimand: kind}, why)[0]
     if is_mean:
         why = f"no problem has {size} scored samples"
@@ -95,6 +88,14 @@ def _reading(estimand: Estimand, samples: Samples, size: int) -> Reading:
     details = {"shares": (counts / len(ways_P)).tolist()}
     found = mean_in_unit((ways_P >= 2).astype(float), len(rows))
     return reading(estimand, found, *kind, "", details)
+
+
+def _why_undefined(samples: Samples, rows: Samples, size: int) -> str:
+    if size < 2:
+        return TOO_FEW
+    if codes(samples.strategy)[0] and not len(rows):
+        return NOT_SCORED
+    return "" if codes(rows.strategy)[0] else NO_STRATEGIES
 
 
 def mean_ways(rows: Samples, size: int) -> Estimate:
