@@ -157,7 +157,8 @@ def test_problems_that_nobody_scores_are_planned_on_a_typical_model_of_text(tmp_
     free = planned([])
     (found,) = free.powers
     assert found.quantity == "answered" and found.base == pytest.approx(0.98, abs=0.01)
-    assert found.smallest["halt", 10, 0.8] > rule.tolerance_of(guarded.FREE[5])
+    answered, _ = guarded.declared_of(guarded.FREE, "answered")
+    assert found.smallest["halt", 10, 0.8] > rule.tolerance_of(answered)
     assert power.text(free).startswith("30 problems that nobody scores, 4 samples of each")
     both = planned(["red-team"] * 20)
     assert "20 problems and 30 problems that nobody scores" in power.text(both)
