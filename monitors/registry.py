@@ -8,10 +8,9 @@ strategy_entropy_all, strategy_entropy_correct, hill_1, hill_2, collision}; cove
 alive@n, rare_retention, rare_mass}; ways/{several@n, mean@n}; richness/{sample_coverage@n,
 lower_bound@n, at_equal_coverage@n, retained@n}; calibration/{overconfidence@n, brier@n,
 smooth_ece@n, ece@n, reliability@n, resolution@n, uncertainty@n}; agreement/{pairs, wrong_share,
-decoupling};
-shortcut/{top_answer@n, share}; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece,
-agreement_gap}; entropy/{token, trace}; text/{own_perplexity, entropy, cross_entropy, gap};
-traces/{retained, retained_token, dcp};
+decoupling}; shortcut/{top_answer@n, share}; critic/{balanced_accuracy, unreadable, overconfidence,
+brier, ece, agreement_gap}; entropy/{token, trace};
+text/{own_perplexity, entropy, cross_entropy, gap}; traces/{retained, retained_token, dcp};
 drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated, unscored};
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem, dropped};
 selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};

@@ -47,6 +47,16 @@ RULE = DecisionRule("main")
 FIRST_SEED, NUM_DRAWS = 1000, 120
 NUM_RUNS = 2000
 """Simulated runs of the test that does not know the onset."""
+SCORED = (
+    QuantityId.ACCURACY,
+    QuantityId.DIVERSITY,
+    QuantityId.WAYS,
+    QuantityId.TAIL_ACCURACY,
+    QuantityId.TAIL_DIVERSITY,
+    QuantityId.RARE_STRATEGIES,
+    QuantityId.OVERCONFIDENCE,
+)
+"""The first of the quantities; what follows them is worked out apart."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,8 @@ def bound(name: str, seed: int, size: str) -> Bound:
     dying = int(np.where(held_S, left_S, np.inf).argmin())
     level_RQ = np.array([_expected(t, dying, num_samples) for t in truths[: event + 1]])
     # An under-confident model may become calibrated: no harm up to there.
-    level_RQ[0, 6] = min(level_RQ[0, 6], 0.5)
+    votes = SCORED.index(QuantityId.OVERCONFIDENCE)
+    level_RQ[0, votes] = min(level_RQ[0, votes], 0.5)
     # Half of the draws from each end of the path: what is never drawn at one has a variance.
     mean_NQ = np.array(
         [
@@ -198,19 +209,10 @@ class _Path:
 
 def _expected(of: Truth, dying: int, k: int) -> list[float]:
     """The expectations of the eleven quantities' scores."""
-    names = (
-        QuantityId.ACCURACY,
-        QuantityId.DIVERSITY,
-        QuantityId.WAYS,
-        QuantityId.TAIL_ACCURACY,
-        QuantityId.TAIL_DIVERSITY,
-        QuantityId.RARE_STRATEGIES,
-        QuantityId.OVERCONFIDENCE,
-    )
     solved = float((1 - (1 - of.right_P) ** k).mean())
     shortcut = 1 - float(of.wrong_A[-1])
     rest = [shortcut, solved, float(of.way_S[dying]), of.score[QuantityId.OTHER_FAMILIES]]
-    return [*(of.score[name] for name in names), *rest]
+    return [*(of.score[name] for name in SCORED), *rest]
 
 
 def _means(sides: tuple[Table, Table], problems: Probe, rare_PS: Bools, dying: int) -> list[float]:
