@@ -6,7 +6,6 @@ hub go through the library `datasets` (extra `run`), which also answers from its
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import logging
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ouroloop.evals.cells import TableError, read_cells
 from ouroloop.evals.errors import DataError
 
 Row = Mapping[str, Any]
@@ -142,39 +142,10 @@ def _checked(row: Any, where: str) -> tuple[str, Row]:
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Row]]:
-    """Every cell is text, and an empty one is None: no type is guessed, `007` stays `007`."""
-    text = _text(path)
-    header = text.split("\n", 1)[0]
-    # Spreadsheets of many countries write semicolons.
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        _name_columns(reader, path)
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in row:
-                raise DataError(
-                    f"{where}: more cells than the header's {len(reader.fieldnames or ())}. Put a"
-                    f' text that holds {delimiter!r} in double quotes ("...").'
-                )
-            yield where, {name: cell or None for name, cell in row.items()}
-    except csv.Error as error:
-        raise DataError(
-            f"{path}:{reader.line_num}: not CSV ({error}); expected a header and one row a problem,"
-            ' texts with commas, quotes or line ends in double quotes ("...", "" for a quote).'
-        ) from None
-
-
-def _name_columns(reader: csv.DictReader[str], path: Path) -> None:
-    """Columns by their names without the blanks around them, each name once."""
-    names = [name.strip() for name in reader.fieldnames or ()]
-    # Of two columns of one name the first would be lost silently.
-    if twice := [name for name in names if name and names.count(name) > 1]:
-        raise DataError(
-            f"{path}:1: the header names the column {twice[0]!r} twice; expected each name once."
-            " Rename or remove one."
-        )
-    reader.fieldnames = names
+        yield from read_cells(io.StringIO(_text(path), newline=""), str(path))
+    except TableError as error:
+        raise DataError(str(error)) from None
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:

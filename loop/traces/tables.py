@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ouroloop.evals.cells import TableError, read_cells
 from ouroloop.loop.traces.records import UNREADABLE, read_records
 from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.monitors.traces.clusters import TraceClusters
@@ -19,10 +19,10 @@ from ouroloop.monitors.traces.rows import TraceError, guess, round_number
 
 Rows = Iterator[tuple[str, Any]]
 
-DELIMITERS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}
+CELLS = (".csv", ".tsv")
 # Bytes of a file that are looked at together.
 PORTION = 2**20
-TABLES = (*DELIMITERS, ".parquet", ".json")
+TABLES = (*CELLS, ".parquet", ".json")
 
 
 def read_own(
@@ -71,8 +71,8 @@ def rows_of(path: str, digest: Any = None) -> Rows:
         with Path(path).open("rb") as file:
             while portion := file.read(PORTION):
                 digest.update(portion)
-    if suffix in DELIMITERS:
-        yield from _cells(path, DELIMITERS[suffix])
+    if suffix in CELLS:
+        yield from _cells(path)
     elif suffix == ".json" and not _is_list(path):
         yield from read_file(path)
     else:
@@ -128,25 +128,19 @@ def _is_list(path: str) -> bool:
         return False
 
 
-def _cells(path: str, delimiter: str) -> Rows:
+def _cells(path: str) -> Rows:
     """Rows of a table of texts; an empty cell is a value that is not known."""
     opened: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
     try:
-        # A long completion is one cell: the module's own limit is 128 KiB.
-        csv.field_size_limit(2**27)
-        # newline="": a completion may hold line ends of its own. -sig: Excel writes the mark.
+        # -sig: Excel writes the mark.
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            for row in (table := csv.DictReader(file, delimiter=delimiter, strict=True)):
-                where = f"{path}:{table.line_num}"
-                if None in row or None in row.values():
-                    raise TraceError(
-                        f"{where}: got another number of cells than the first line has columns;"
-                        " expected a cell for each. Put texts into quotation marks."
-                    )
-                yield where, {name: _read(name, cell) for name, cell in row.items() if cell != ""}
+            for where, row in read_cells(file, path):
+                yield where, {name: _read(name, cell) for name, cell in row.items() if cell}
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file; expected a table of samples.") from None
-    except (*UNREADABLE, UnicodeDecodeError, csv.Error) as error:
+    except TableError as error:
+        raise TraceError(str(error)) from None
+    except (*UNREADABLE, UnicodeDecodeError) as error:
         raise TraceError(
             f"{path}: cannot be read ({error}); expected a table with one sample a row, in UTF-8."
         ) from None

@@ -86,8 +86,9 @@ def test_a_csv_file_with_semicolons_and_a_mark_at_its_start_is_read(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("question,answer\na,b,c\n", r"p\.csv:2: more cells than the header's 2"),
-        ('question,answer\n"a,1\n', r"p\.csv:1: not CSV"),
+        ("question,answer\na,b,c\n", r"p\.csv:2: got 3 cells, the header has 2"),
+        ("question,answer\na\n", r"p\.csv:2: got 1 cells, the header has 2"),
+        ('question,answer\n"a,1\n', r"p\.csv:2: not CSV"),
         ("question,answer\n", "no rows"),
         ("", "no rows"),
     ],

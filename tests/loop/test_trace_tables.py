@@ -44,7 +44,7 @@ def written(path, rows):
     else:
         opened = gzip.open if kind.endswith("gz") else open
         with opened(path, "wt", newline="") as file:
-            delimiter = "\t" if kind.startswith("tsv") else ","
+            delimiter = {"tsv": "\t", "semicolons.csv": ";"}.get(kind, ",")
             table = csv.DictWriter(file, rows[0].keys(), delimiter=delimiter)
             table.writeheader()
             for row in rows:
@@ -72,7 +72,9 @@ def by_round(tmp_path):
     return read_traces(paths)
 
 
-@pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "parquet", "json", "jsonl"])
+@pytest.mark.parametrize(
+    "kind", ["csv", "semicolons.csv", "csv.gz", "tsv", "parquet", "json", "jsonl"]
+)
 def test_one_table_of_all_rounds_reads_as_a_file_per_round(kind, tmp_path, by_round):
     path = written(tmp_path / f"all.{kind}", ROWS)
     traces = read_own([path])
@@ -150,9 +152,10 @@ def test_jsonl_under_the_name_json_is_read_as_what_it_is(tmp_path):
     ("name", "content", "message"),
     [
         ("a.csv", "problem,correct\np,maybe\n", r"a.csv:2: correct is 'maybe'; expected true"),
-        ("a.csv", "problem,text\np,a,b\n", r"a.csv:2: got another number of cells"),
-        ("a.csv", "problem,text\np\n", r"a.csv:2: got another number of cells"),
-        ("a.csv", 'problem,text\np,"a\n', r"a.csv: cannot be read \(unexpected end of data\)"),
+        ("a.csv", "problem,text\np,a,b\n", r"a.csv:2: got 3 cells, the header has 2"),
+        ("a.csv", "problem,text\np\n", r"a.csv:2: got 1 cells, the header has 2"),
+        ("a.csv", "problem,text,text\np,a,b\n", r"a.csv:1: the header names .* 'text' twice"),
+        ("a.csv", 'problem,text\np,"a\n', r"a.csv:2: not CSV \(unexpected end of data\)"),
         ("a.csv", "problem,logprobs\np,[0\n", r"a.csv:2: logprobs is '\[0'; expected a list"),
         ("a.csv", b"problem,text\np,\xff\n", r"a.csv: cannot be read .* in UTF-8"),
         ("a.csv", "", r"a\.csv has no rows"),
