@@ -206,15 +206,25 @@ def _work(
     # A worker without a run that can begin stays idle until another one's run has made it possible.
     while left or any(w.busy for w in workers):
         for worker in (w for w in workers if w.busy is None):
-            ready = next((run for run in left if _can_begin(study, place, run)), None)
-            if ready is not None:
-                left.remove(ready)
-                worker.give(ready)
+            chosen = next_run(study, place, left, [w.busy for w in workers if w.busy])
+            if chosen is not None:
+                left.remove(chosen)
+                worker.give(chosen)
         names = ", ".join(f"{w.busy[0]}-{w.busy[1]}" for w in workers if w.busy)
         progress("runs", total - len(left) - sum(w.busy is not None for w in workers), total, names)
         for key, _ in waiting.select():
             _receive(key.data, place, progress)
     progress("runs", total, total)
+
+
+def next_run(study: Study, place: Place, left: Sequence[Run], busy: Sequence[Run]) -> Run | None:
+    """The run to begin beside those under way; None where all that are left need one of them.
+
+    Rather of a seed that nobody is at: an arm that begins beside its twin is lent nothing by it.
+    """
+    ready = [run for run in left if _can_begin(study, place, run)]
+    taken = {seed for _, seed in busy}
+    return next((run for run in ready if run[1] not in taken), ready[0] if ready else None)
 
 
 def _can_begin(study: Study, place: Place, run: Run) -> bool:

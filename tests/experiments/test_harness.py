@@ -72,6 +72,20 @@ def test_the_cores_are_divided_among_the_workers(tmp_path, monkeypatch, jobs, th
     assert workers.threads == threads
 
 
+def test_arms_of_a_seed_run_one_after_the_other_where_there_are_other_seeds(tmp_path):
+    """The later one is lent what they have in common; without other seeds nobody waits for it."""
+    study = Study("s", {"model": "arithmetic/base"}, {**STUDY.arms, "other": {}})
+    here = place(tmp_path)
+    left = [("early", 0), ("other", 0), ("late", 0), ("early", 1), ("other", 1)]
+    assert harness.next_run(study, here, left, []) == ("early", 0)
+    assert harness.next_run(study, here, left[1:], [("early", 0)]) == ("early", 1)
+    assert harness.next_run(study, here, left[1:3], [("early", 0)]) == ("other", 0)
+    # What starts from a run that is under way cannot begin.
+    assert harness.next_run(study, here, left[2:3], [("early", 0)]) is None
+    rounds.write([{"round": 0}], results.table_of(here.tables, ("early", 0)))
+    assert harness.next_run(study, here, left[2:3], [("other", 0)]) == ("late", 0)
+
+
 def test_an_arm_whose_results_came_from_elsewhere_runs_again_where_its_checkpoint_is_needed(
     tmp_path, monkeypatch
 ):
