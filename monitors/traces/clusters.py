@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.estimators.order import permuted
 from ouroloop.monitors.strategies.lexical import Lexical
 from ouroloop.monitors.strategies.responses import MIN_ANSWERS, Encoder, ResponseClusters
 
 Columns = Mapping[str, list[Any]]
+Rows = NDArray[np.int64]
+FOR_HALVES = 2 * MIN_ANSWERS
+"""Texts of a usual unscored problem, from which on half of them are left to the fit alone."""
 OPTIMISM = 0.8
 """Times one over the texts per problem: how much more apart fitted texts look than fresh ones.
 
@@ -34,62 +40,78 @@ class When(StrEnum):
 class TraceClusters:
     """Fits at the baseline and labels every round.
 
+    Answers that clusters were fitted on look less alike than fresh ones of the same model. From
+    twice `MIN_ANSWERS` texts of a usual problem that nobody scored on, the fit therefore gets half
+    of those problems' texts for itself, and only the others are measured.
+
     Attributes:
         encoder: texts to vectors.
         when: see `When`.
         learned_: what was fitted; None where the rows have their own clusters, or none are wanted.
-        has_means_: the baseline had answers enough to compare each with its own prompt's.
+        fit_only_: which of the baseline's rows the fit alone sees, (N,); none of them: empty.
+        is_optimistic_: what is measured was fitted on, by the mean of each prompt's answers.
     """
 
     encoder: Encoder = field(default_factory=Lexical)
     when: When = When.UNSCORED
     learned_: ResponseClusters | None = None
-    has_means_: bool = False
+    fit_only_: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    is_optimistic_: bool = False
 
     def choose(self, columns: Columns) -> Iterator[str]:
         """Fit on the baseline's rows, if so wanted; sentences about it."""
-        scored = {
-            problem
-            for problem, correct in zip(columns["problem"], columns["correct"], strict=True)
-            if correct is not None
-        }
-        is_scored = scored >= set(columns["problem"])
+        problems, texts = columns["problem"], columns["text"]
+        scored = {p for p, x in zip(problems, columns["correct"], strict=True) if x is not None}
+        free = set(problems) - scored
         has_own = any(label is not None for label in columns["cluster"])
-        skips = self.when is When.NEVER or (self.when is When.UNSCORED and is_scored)
-        pairs = [
-            (text, problem)
-            for text, problem in zip(columns["text"], columns["problem"], strict=True)
-            if text is not None
-        ]
-        if has_own or skips or not pairs:
+        skips = self.when is When.NEVER or (self.when is When.UNSCORED and not free)
+        read = [row for row, text in enumerate(texts) if text is not None]
+        if has_own or skips or not read:
             return
+        halves = _halves(columns, [row for row in read if problems[row] in free])
+        rows = read
+        if len(halves):
+            rows = sorted({*halves, *(row for row in read if problems[row] not in free)})
         # All rounds are labelled by this one fit; what the rows name themselves is left as it is.
         fitted = ResponseClusters(self.encoder)
         try:
-            fitted.fit([text for text, _ in pairs], [problem for _, problem in pairs])
+            fitted.fit([texts[row] for row in rows], [problems[row] for row in rows])
         except ValueError as error:
             yield f"WARNING: no response clusters: {error}."
             return
-        self.learned_ = fitted
+        self.learned_, self.fit_only_ = fitted, halves
         yield (
-            f"response clusters: fitted on round 0's {len(pairs):,} texts by the encoder"
-            f" {self.encoder.name!r}, then frozen"
+            f"response clusters: fitted on {len(rows):,} of round 0's {len(read):,} texts by the"
+            f" encoder {self.encoder.name!r}, then frozen"
         )
-        # The median: a few problems with more samples do not help the others.
-        usual = float(np.median(list(Counter(problem for _, problem in pairs).values())))
-        self.has_means_ = usual >= MIN_ANSWERS
-        if self.has_means_:
-            yield (
+        yield self._said(_usual(problems[row] for row in read))
+
+    def _said(self, usual: float) -> str:
+        """What this fit means for what is measured, with so many texts of a usual problem."""
+        if len(self.fit_only_):
+            return (
+                f"set aside for that fit alone: {len(self.fit_only_):,} of round 0's samples, every"
+                " second one of a problem that nobody scored; what is measured are the others"
+            )
+        self.is_optimistic_ = usual >= MIN_ANSWERS
+        if self.is_optimistic_:
+            return (
                 "round 0's share of pairs in different clusters is too high by at most about"
-                f" {OPTIMISM / usual:.2f}: clusters were fitted on the texts that are measured"
+                f" {OPTIMISM / usual:.2f}: clusters were fitted on the texts that are measured. Of"
+                f" {FOR_HALVES} texts of an unscored problem the fit would have half for itself"
             )
-        else:
-            texts = "text" if usual == 1 else "texts"
-            yield (
-                f"WARNING: a usual problem has {usual:g} {texts} in round 0; from {MIN_ANSWERS} on,"
-                " answers are compared with their own prompt's. Here clusters are mostly the"
-                " prompts' subjects, and do not show that each prompt's answers become alike."
-            )
+        texts = "text" if usual == 1 else "texts"
+        return (
+            f"WARNING: a usual problem has {usual:g} {texts} in round 0; from {MIN_ANSWERS} on,"
+            " answers are compared with their own prompt's. Here clusters are mostly the prompts'"
+            " subjects, and do not show that each prompt's answers become alike."
+        )
+
+    def measured(self, baseline: RoundView) -> RoundView:
+        """The baseline without what the fit alone sees; it says what else of the fit matters."""
+        is_alone_N = np.isin(np.arange(len(baseline.probe)), self.fit_only_)
+        probe = baseline.probe.where(~is_alone_N)
+        return replace(baseline, probe=probe, fits_clusters=self.is_optimistic_)
 
     def label(self, columns: dict[str, list[Any]]) -> None:
         """Fill the column of clusters of one round's rows."""
@@ -102,3 +124,27 @@ class TraceClusters:
         )
         for row, label in zip(rows, labels, strict=True):
             columns["cluster"][row] = label
+
+
+def _usual(problems: Iterable[str]) -> float:
+    """Rows of a usual problem: the median, for a few with more rows do not help the others."""
+    return float(np.median([*Counter(problems).values()] or [0]))
+
+
+def _halves(columns: Columns, rows: Sequence[int]) -> Rows:
+    """Every second of these rows of each problem, in an order that hangs on what they say alone.
+
+    None of them where a usual problem has too few.
+    """
+    problems = [columns["problem"][row] for row in rows]
+    if _usual(problems) < FOR_HALVES:
+        return np.zeros(0, dtype=np.int64)
+    problem_N, text_N = (
+        np.unique(np.array(values, dtype=object), return_inverse=True)[1]
+        for values in (problems, [columns["text"][row] for row in rows])
+    )
+    order_N = permuted(problem_N, text_N)
+    # Counted within each problem: one with an odd number measures one more than it fits.
+    first_N = np.searchsorted(problem_N[order_N], problem_N[order_N])
+    is_second_N = (np.arange(len(order_N)) - first_N) % 2 == 1
+    return np.sort(np.array(rows, dtype=np.int64)[order_N[is_second_N]])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,6 @@ class TraceReader:
                 f" {SAMPLE}."
             )
         self.rounds_.append(columns["round"][0])
-        num_P = Counter(columns["problem"]).values()
-        self.per_problem_.append(sum(num_P) / len(num_P))
-        self.most_.append(max(num_P))
         self.collapsed_ = is_collapsed(columns)
         self._count(columns)
         # The choice is made once, so that all rounds are named alike.
@@ -152,8 +149,13 @@ class TraceReader:
             self.warnings_ += self.clusters.choose(columns)
         self._name(columns)
         self.clusters.label(columns)
-        is_fitted = number == 0 and self.clusters.has_means_
-        return replace(view_of(number, columns), fits_clusters=is_fitted)
+        view = view_of(number, columns)
+        if number == 0:
+            view = self.clusters.measured(view)
+        num_P = Counter(view.probe.problem).values()
+        self.per_problem_.append(sum(num_P) / len(num_P))
+        self.most_.append(max(num_P))
+        return view
 
     def notes(self) -> tuple[str, ...]:
         """Warnings, then one sentence per field that rows lack, then what was not read."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ouroloop.loop.__main__ import main
 from ouroloop.monitors.decision import free
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.metrics.apart import apart
 from ouroloop.monitors.traces.clusters import TraceClusters, When
 from ouroloop.monitors.traces.reader import TraceError, read_traces
 
@@ -49,7 +51,7 @@ def test_clusters_are_fitted_on_the_first_file_and_frozen(unscored):
         assert all(isinstance(label, str) for label in view.probe.cluster)
     assert share_of_commonest(traces.views[1]) < 0.4
     assert share_of_commonest(traces.views[2]) == pytest.approx(0.5, abs=0.1)
-    assert any("fitted on round 0's 192 texts by the encoder 'lexical'" in n for n in traces.notes)
+    assert any("fitted on 192 of round 0's 192 texts by the encoder" in n for n in traces.notes)
     assert any("too high by at most about 0.05" in note for note in traces.notes)
     alone = read_traces([unscored[0], unscored[2]])
     assert alone.views[1].probe.cluster.tolist() == traces.views[2].probe.cluster.tolist()
@@ -72,6 +74,48 @@ def test_clusters_per_prompt_are_not_guarded_beside_the_answers_that_fitted_them
         first, second = read_traces(files).views
         decision = DecisionRule("default").decide(second, first)
         assert "clusters" in {guard.quantity for guard in decision.guards}
+
+
+def test_half_of_a_large_baseline_is_left_to_the_fit_alone(tmp_path):
+    """Fresh answers look as unlike as those that are measured; what others need stays whole."""
+    files = [trace_file(tmp_path / f"r{i}.jsonl", i, 8 if i else 25) for i in range(2)]
+    with files[0].open("a") as file:
+        for number in range(30):
+            row = {"problem": "easy", "text": f"{number} is right", "correct": True}
+            file.write(json.dumps({**row, "kept": True}) + "\n")
+        file.write('{"problem": "p0", "text": "kept", "kept": true}\n')
+    first, second = read_traces(files).views
+    counted = Counter(first.probe.problem)
+    assert counted == {"easy": 30} | {f"p{number}": 13 for number in range(12)}
+    assert len(second.probe) == 96 and first.pool is not None and len(first.pool.problem) == 31
+    assert not first.fits_clusters
+    decision = DecisionRule("default").decide(second, first)
+    assert {"apart", "clusters"} <= {guard.quantity for guard in decision.guards}
+    notes = read_traces(files).notes
+    assert any("fitted on 175 of round 0's 331 texts" in note for note in notes)
+    assert any("alone: 145 of round 0's samples" in note for note in notes)
+    # Whatever the order of the rows.
+    lines = files[0].read_text().splitlines()
+    random.Random(0).shuffle(lines)
+    files[0].write_text("\n".join(lines))
+    again = read_traces(files).views[0].probe
+    assert sorted(again.text) == sorted(first.probe.text)
+
+
+@pytest.mark.slow
+def test_what_is_measured_is_not_too_good_where_the_fit_has_its_own_half(tmp_path):
+    """An unchanged model, twenty times: pairs apart at the baseline less those of a fresh round."""
+    gaps = []
+    for seed in range(20):
+        files = [
+            trace_file(tmp_path / f"r{i}.jsonl", 2 * seed + i, 24 if i == 0 else 8)
+            for i in range(2)
+        ]
+        sides = [apart(view.probe) for view in read_traces(files).views]
+        gaps.append(sides[0].value - sides[1].value)
+    mean, error = np.mean(gaps), np.std(gaps, ddof=1) / np.sqrt(len(gaps))
+    # Fitted and measured at once they are 0.019 (standard error 0.003) more apart.
+    assert abs(mean) < 2 * error < 0.01
 
 
 def test_rows_that_name_their_clusters_keep_them(tmp_path):
