@@ -6,7 +6,7 @@ What one key may hold is the schema's to say (`loop/config/`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from ouroloop.evals.tasks import Capability, Task
 from ouroloop.loop.config import Recipe
@@ -14,6 +14,7 @@ from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
+from ouroloop.loop.stages import warm_start
 from ouroloop.loop.stages.preferring import Comparer
 from ouroloop.loop.stages.train import table_of
 
@@ -171,12 +172,18 @@ def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
 
 
 def _check_objectives(recipe: Recipe) -> None:
-    """Refuse an objective, of any stage, with wrong settings or with nothing to learn from."""
+    """Refuse an objective, of any stage or the warm start, with wrong settings."""
     for number in recipe.first_rounds:
-        held = recipe.at(number)
         with _of_stage(recipe, number):
-            objective = build_objective(held.objective.use, held.objective.options)
-            objective.check(held.trainer_settings, recipe.lora)
+            _check_objective(recipe.at(number))
+    if recipe.warm_start is not None:
+        with _within("warm_start: "):
+            _check_objective(warm_start.held(recipe))
+
+
+def _check_objective(recipe: Recipe) -> None:
+    objective = build_objective(recipe.objective.use, recipe.objective.options)
+    objective.check(recipe.trainer_settings, recipe.lora)
 
 
 def check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) -> None:
@@ -193,11 +200,15 @@ def check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) 
         )
 
 
-@contextmanager
-def _of_stage(recipe: Recipe, number: int) -> Iterator[None]:
+def _of_stage(recipe: Recipe, number: int) -> AbstractContextManager[None]:
     """Names the stage of a round in what is wrong with it."""
+    return _within(f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else "")
+
+
+@contextmanager
+def _within(where: str) -> Iterator[None]:
+    """Puts a place before what is wrong."""
     try:
         yield
     except RecipeError as error:
-        where = f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else ""
         raise RecipeError(f"{where}{error}") from None

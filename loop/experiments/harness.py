@@ -52,7 +52,7 @@ class Place:
 def run(
     study: Study, place: Place, arms: Sequence[str], seeds: Sequence[int], jobs: int = 1
 ) -> None:
-    """Bring every arm of every seed to its end, seed by seed, at most `jobs` at a time.
+    """Bring every arm of every seed to its end, at most `jobs` at a time: see `next_run`.
 
     The results file takes what is finished, also when a run fails. Arms that others start from are
     run too. Called again, everything goes on from where it was.

@@ -79,8 +79,8 @@ def demonstrations(
     return tuple(clean)
 
 
-def job_of(recipe: Recipe, base: Path, folder: Path) -> TrainingJob:
-    """What the trainer is asked to do: a round's training, with the warm start's settings."""
+def held(recipe: Recipe) -> Recipe:
+    """The recipe as it holds in the warm start: round 1's training, with the section's settings."""
     config = recipe.warm_start
     assert config is not None
     changes: dict[str, Any] = {
@@ -91,8 +91,13 @@ def job_of(recipe: Recipe, base: Path, folder: Path) -> TrainingJob:
     if learns_from(objective.use, objective.options) is LearnsFrom.PAIRS:
         objective = DEFAULT_OBJECTIVE
     changes["objective"] = objective
+    return recipe.model_copy(update=changes)
+
+
+def job_of(recipe: Recipe, base: Path, folder: Path) -> TrainingJob:
+    """What the trainer is asked to do."""
     seed = derive_seed(recipe.seed, 0, "", "sft", 0)
-    return TrainingJob.from_recipe(recipe.model_copy(update=changes), base, folder, seed)
+    return TrainingJob.from_recipe(held(recipe), base, folder, seed)
 
 
 async def write_examples(solved: Sequence[Problem], encoder: Encoder, folder: Path) -> None:

@@ -7,7 +7,7 @@ from scripted_world import TASK, Model, carry, no_training, small
 
 from ouroloop.evals.errors import DataError as FileError
 from ouroloop.evals.problem_files import read_demonstrations
-from ouroloop.loop.errors import DataError, TrainingError
+from ouroloop.loop.errors import DataError, RecipeError, TrainingError
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import read_rows
 from ouroloop.loop.views.reader import read_run
@@ -125,6 +125,21 @@ def test_a_file_without_usable_demonstrations_is_refused_before_anything_is_made
         read_demonstrations(path)
     with pytest.raises(DataError, match="no such file"):
         prepare(settings(tmp_path / "none.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("learning_rate", "5e-5", "warm_start: sft.learning_rate: got '5e-5'; expected a number"),
+        ("learning", 1, "warm_start: unknown key 'sft.learning'"),
+    ],
+)
+def test_wrong_settings_of_its_training_are_refused_before_anything_is_made(key, value, says):
+    """Where the rounds learn from pairs too: its own training is by examples."""
+    for objective in ("sft", "dpo"):
+        with pytest.raises(RecipeError) as caught:
+            prepare(small(warm_start={"sft": {key: value}}, objective=objective))
+        assert str(caught.value).startswith(says)
 
 
 def test_a_warm_start_that_explodes_ends_the_run_with_its_cause_and_is_not_kept(
