@@ -36,7 +36,7 @@ def undefined(groups: Sequence[Arm]) -> Iterator[str]:
         for measure in MEASURES
         if not _is_defined(lines := _lines(groups, measure))
     }
-    missing |= {title: lines for title, _, lines in _free(groups) if not _is_defined(lines)}
+    missing |= {found.title: lines for found, lines in _free(groups) if not _is_defined(lines)}
     for title, lines in missing.items():
         reasons = dict.fromkeys(value.why for line in lines.values() for _, value in line.points)
         titles.setdefault("; ".join(reasons), []).append(title)
@@ -82,10 +82,10 @@ def families(groups: Sequence[Arm]) -> Iterator[Json]:
 
 def responses(groups: Sequence[Arm]) -> Iterator[Json]:
     """What nobody scored: approvals and guarded quantities of responses, those with a value."""
-    for title, meaning, lines in _free(groups):
+    for found, lines in _free(groups):
         if _is_defined(lines):
-            picture = (figures.curves(lines, "share", 0.0), f"{title} over the rounds")
-            yield {"title": title, "meaning": meaning, "picture": picture}
+            picture = (figures.curves(lines, found.unit, 0.0), f"{found.title} over the rounds")
+            yield {"title": found.title, "meaning": found.meaning, "picture": picture}
 
 
 def has_judge(runs: Sequence[RunData]) -> bool:
@@ -94,13 +94,12 @@ def has_judge(runs: Sequence[RunData]) -> bool:
     return any(reading.estimand.statistic.startswith(free.JUDGED_BY) for reading in found)
 
 
-def _free(groups: Sequence[Arm]) -> Iterator[tuple[str, str, dict[str, figures.Line]]]:
-    """Title, meaning and the lines of each arm's first run."""
+def _free(groups: Sequence[Arm]) -> Iterator[tuple[free.Line, dict[str, figures.Line]]]:
+    """What is drawn, and the lines of each arm's first run."""
     arms = {group.name: group.first for group in groups}
     for found in free.lines(arms):
         yield (
-            found.title,
-            found.meaning,
+            found,
             {
                 name: figures.Line(
                     points,

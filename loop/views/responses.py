@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ouroloop.loop.views.headlines import APPROVED
 from ouroloop.loop.views.measures import Measure, Value
 from ouroloop.loop.views.reader import Json, RoundData, RunData
-from ouroloop.loop.views.statistics import label, statistic_of
+from ouroloop.loop.views.statistics import Unit, label, statistic_of
 from ouroloop.monitors.decision.declaration import QuantityId, is_wording
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
@@ -26,13 +26,14 @@ APART = "clusters/apart"
 class Line:
     """One number over the rounds of several arms: arm -> (round, value).
 
-    quantity: the id of what is guarded; "" for a reading.
+    quantity: the id of what is guarded; "" for a reading. unit: what its values are.
     """
 
     title: str
     meaning: str
     points: Mapping[str, Sequence[tuple[int, Value]]]
     quantity: str = ""
+    unit: Unit = "share"
 
 
 def lines(arms: Mapping[str, RunData]) -> Iterator[Line]:
@@ -90,11 +91,18 @@ def _guarded(arms: Mapping[str, RunData]) -> Iterator[tuple[str, Line]]:
                 "Picked anew in each round: a point is of other patterns than the one before it."
                 " What they were at the baseline stands in the decision's sentence."
             )
-        yield quantity, Line(name[:1].upper() + name[1:], meaning, points, quantity)
+        # All others are shares of samples or pairs.
+        unit: Unit = "ratio" if _part(quantity) == QuantityId.CLUSTERS else "share"
+        yield quantity, Line(name[:1].upper() + name[1:], meaning, points, quantity, unit)
 
 
 def _is_picked_anew(quantity: str) -> bool:
-    return quantity.partition("/")[0] in (QuantityId.CANNED, QuantityId.ALIVE_CLUSTERS)
+    return _part(quantity) in (QuantityId.CANNED, QuantityId.ALIVE_CLUSTERS)
+
+
+def _part(quantity: str) -> str:
+    """What is guarded, of whichever families."""
+    return quantity.partition("/")[0]
 
 
 def _guards(round: RoundData) -> Iterator[Json]:

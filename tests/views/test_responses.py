@@ -90,6 +90,18 @@ def test_what_is_guarded_since_different_rounds_is_drawn_each_since_its_own(tmp_
     assert [(n, value.value) for n, value in whole] == [(1, 0.8), (2, 0.3)]
 
 
+def test_clusters_per_prompt_are_a_number_and_no_share(tmp_path):
+    """Seven clusters as 700 % lay outside of the picture."""
+    path = fake_run.make_run(tmp_path, "free", rounds=1)
+    folder = path / "rounds" / "001"
+    decision = json.loads((folder / "decision.json").read_text())
+    kinds = {**GUARD, "quantity": "clusters/unrevised", "before": 6.8, "after": 5.1}
+    (folder / "decision.json").write_text(json.dumps({**decision, "guards": [kinds, GUARD]}))
+    fake_run.seal(folder)
+    units = {line.quantity: line.unit for line in responses.lines({"free": read_run(path)})}
+    assert units == {"clusters/unrevised": "ratio", "apart": "share"}
+
+
 def test_families_are_drawn_apart_where_there_are_several(tmp_path):
     run = fake_run.make_run(tmp_path, "judged", rounds=1)
     path = with_a_judge(run, families=("worded", "copying"))
