@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision.tables import Bools, Ints, Pair, Table
+from ouroloop.monitors.estimators.ustatistics import distinct_variance
 
 SEED = 20_241
 # All 15 ways to cut 16 samples into pairs are used. More ways average out what little is left of
@@ -37,6 +38,8 @@ MOST_RARE = 0.10
 
 BlockScore = Callable[[Table, Ints], Floats]
 """(table, columns_RMS) -> score_PRM in [0, 1]; padding may give anything."""
+BlockVariance = Callable[[Table, int], Floats]
+"""(table, size) -> the variance of each problem's mean score where it has one block, (P,)."""
 
 
 def largest_block(pair: Pair, share: float) -> int:
@@ -122,6 +125,14 @@ def _by_number(rows: Table, size: int, score: BlockScore) -> Floats:
     return out_PRM
 
 
+def problem_means(block_PRM: Floats) -> Floats:
+    """Mean over a problem's blocks; NaN without any."""
+    known = np.isfinite(block_PRM)
+    num_P = known.sum(axis=(1, 2))
+    sum_P = np.where(known, block_PRM, 0.0).sum(axis=(1, 2))
+    return np.where(num_P > 0, sum_P / np.maximum(num_P, 1), np.nan)
+
+
 class ScoreError(ValueError):
     """A guarded quantity gives scores that nothing can be bet on."""
 
@@ -179,6 +190,12 @@ def ways(rows: Table, columns_RMS: Ints) -> Floats:
     code_PRMS = named_PK[:, columns_RMS]
     is_missed_PRM = (code_PRMS == 0).any(axis=-1)
     return np.asarray(distinct(code_PRMS) - is_missed_PRM / columns_RMS.shape[-1])
+
+
+def ways_variance(rows: Table, size: int) -> Floats:
+    """Of the mean of `ways`, (P,): see `distinct_variance`."""
+    named_PK = np.where(rows.right_PK, rows.strategy_PK + 2, 0)
+    return distinct_variance(named_PK, named_PK > 0, rows.there_PK.sum(axis=1), size)
 
 
 def distinct(code_PRMS: NDArray[np.integer[Any]]) -> Floats:

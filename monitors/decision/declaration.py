@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from ouroloop.monitors.decision.blocks import BlockScore
+from ouroloop.monitors.decision.blocks import BlockScore, BlockVariance
 from ouroloop.monitors.decision.guards import Quantity
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.tables import Pair, Tables
@@ -107,6 +107,7 @@ class Blocks:
     with another mean of the baseline. It must have been picked on other samples than those of
     `pair`, on both sides.
     shown: in the place of the declaration's.
+    one_block: of a problem with one block at the baseline.
     """
 
     size: int
@@ -119,6 +120,7 @@ class Blocks:
     repicked: bool = False
     exact: bool = False
     shown: tuple[float, float] | None = None
+    one_block: BlockVariance | None = None
 
 
 Found = Blocks | Mapping[str, Blocks] | None
@@ -253,6 +255,7 @@ def quantities(
                 num_picks=limits.rounds * limits.draws if part.repicked else 1,
                 repicked=part.repicked,
                 exact=part.exact,
+                one_block=part.one_block,
             )
 
 

@@ -29,6 +29,7 @@ from ouroloop.monitors.decision.patterns import (
     NUM_PATTERNS,
     apart,
     kinds,
+    kinds_variance,
     most_grown,
     quoted,
     unlike,
@@ -98,7 +99,14 @@ def _clusters(tables: Tables, pass_k: int) -> Found:
     # By some per cent fewer than the baseline's: an unchanged model would be called.
     undefined = FITTED if tables.fits_clusters and not found.undefined else found.undefined
     size = usual_block(found.pair)
-    return replace(found, size=size, score=kinds, undefined=undefined, shown=(0.0, size))
+    return replace(
+        found,
+        size=size,
+        score=kinds,
+        undefined=undefined,
+        shown=(0.0, size),
+        one_block=kinds_variance,
+    )
 
 
 def _canned(tables: Tables, pass_k: int) -> Found:

@@ -121,7 +121,9 @@ def _ways(tables: Tables, pass_k: int) -> Blocks | None:
     """Blocks as large as those of votes: the more samples, the rarer the ways that are seen."""
     undefined = "" if (tables.main.baseline.strategy_PK >= 0).any() else NO_NAMES
     size = blocks.usual_block(tables.main)
-    return Blocks(size, blocks.ways, tables.main, undefined, shown=(0.0, size))
+    shown = (0.0, float(size))
+    one_block = blocks.ways_variance
+    return Blocks(size, blocks.ways, tables.main, undefined, shown=shown, one_block=one_block)
 
 
 def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:

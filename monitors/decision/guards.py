@@ -13,7 +13,13 @@ import numpy as np
 
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision.baseline_error import BaselineScores
-from ouroloop.monitors.decision.blocks import BlockScore, block_scores, check_scores
+from ouroloop.monitors.decision.blocks import (
+    BlockScore,
+    BlockVariance,
+    block_scores,
+    check_scores,
+    problem_means,
+)
 from ouroloop.monitors.decision.records import GuardReading, StreamId
 from ouroloop.monitors.decision.stakes import Stream
 from ouroloop.monitors.decision.tables import Pair, Table
@@ -80,6 +86,7 @@ class Quantity:
         num_picks: how many means of the baseline the run may compare with; see `stakes.Stream`.
         repicked: the score is another one in every round, and with it the baseline's side.
         exact: the scores are no samples: the baseline's mean has no noise.
+        one_block: see `declaration.Blocks`; None: the most that such scores can vary.
     """
 
     stream: StreamId
@@ -99,6 +106,7 @@ class Quantity:
     num_picks: int = 1
     repicked: bool = False
     exact: bool = False
+    one_block: BlockVariance | None = None
 
     @property
     def up_is_better(self) -> bool:
@@ -190,22 +198,24 @@ class Quantity:
     def baseline_scores(self) -> BaselineScores:
         """The baseline's side.
 
-        The variance of a mean is the spread between groups of the problem's samples; with too few
-        samples for two groups it is the most that such scores can vary.
+        The variance of a mean is the spread between groups of the problem's samples. With too few
+        samples for two groups it is what `one_block` says, or the most that such scores can vary.
         """
         baseline = self.pair.baseline
         # Over all columns; the groups below serve the variance only.
         mean_P = problem_means(block_scores(baseline, self.size, self.score))
         wide = baseline.there_PK.shape[1]
         num_groups = min(NUM_GROUPS, wide // self.size)
+        num_P = baseline.there_PK.sum(axis=1)
+        is_single_P = num_P // self.size == 1
         # No score in [0, 1] of this mean varies more than one that is 0 or 1.
         variance_P = mean_P * (1 - mean_P)
-        # One block shows no spread: its mean is 0 or 1. The mean over problems bounds what such
-        # scores vary within a problem, as it holds what problems differ by, too.
-        num_P = baseline.there_PK.sum(axis=1)
-        if np.isfinite(mean_P).any():
+        if self.one_block is not None:
+            variance_P = np.where(is_single_P, self.one_block(baseline, self.size), variance_P)
+        elif np.isfinite(mean_P).any():
+            # One block shows no spread: its mean is 0 or 1. The mean over problems bounds what they
+            # vary within a problem, as it holds what problems differ by, too.
             whole = float(np.nanmean(mean_P))
-            is_single_P = num_P // self.size == 1
             variance_P = np.where(is_single_P, np.fmax(variance_P, whole * (1 - whole)), variance_P)
         if num_groups > 1:
             each = wide // num_groups
@@ -215,6 +225,8 @@ class Quantity:
             )
             between_P = known_GP.var(axis=0, ddof=1) / num_groups
             variance_P = np.where(np.isfinite(known_GP).all(axis=0), between_P, variance_P)
+        # The jackknife's has the degrees of freedom of two groups, at least.
+        num_groups = max(num_groups, 2 if self.one_block else 1)
         return BaselineScores(mean_P, variance_P, num_P, num_groups)
 
 
@@ -322,14 +334,6 @@ class Guard:
 
     def _now_P(self) -> Floats:
         return problem_means(self.stream.block_PRM)
-
-
-def problem_means(block_PRM: Floats) -> Floats:
-    """Mean over a problem's blocks; NaN without any."""
-    known = np.isfinite(block_PRM)
-    num_P = known.sum(axis=(1, 2))
-    sum_P = np.where(known, block_PRM, 0.0).sum(axis=(1, 2))
-    return np.where(num_P > 0, sum_P / np.maximum(num_P, 1), np.nan)
 
 
 def direction(current: Scores, baseline: Scores) -> int:

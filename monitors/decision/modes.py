@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.decision.blocks import block_scores
+from ouroloop.monitors.decision.blocks import block_scores, problem_means
 from ouroloop.monitors.decision.declaration import Blocks, QuantityId
 from ouroloop.monitors.decision.free import FREE
-from ouroloop.monitors.decision.guards import direction, problem_means
+from ouroloop.monitors.decision.guards import direction
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.responses import with_responses
 from ouroloop.monitors.decision.tables import Table, Tables, tables_of

@@ -15,6 +15,7 @@ from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision.blocks import BlockScore, distinct
 from ouroloop.monitors.decision.responses import PATTERNS, Grid
 from ouroloop.monitors.decision.tables import Ints, Pair, Table
+from ouroloop.monitors.estimators.ustatistics import distinct_variance
 
 # A collapse has few targets. One would miss a model that alternates between a refusal and a
 # disclaimer; many would gather sampling noise, which costs power.
@@ -49,6 +50,13 @@ def apart(rows: Table, columns_RMS: Ints) -> Floats:
 def kinds(rows: Table, columns_RMS: Ints) -> Floats:
     """Different clusters of a block, per sample; those without one are a cluster together."""
     return distinct(rows.grids[Grid.CLUSTER][:, columns_RMS])
+
+
+def kinds_variance(rows: Table, size: int) -> Floats:
+    """Of the mean of `kinds`, (P,): see `distinct_variance`."""
+    return distinct_variance(
+        rows.grids[Grid.CLUSTER], rows.there_PK, rows.there_PK.sum(axis=1), size
+    )
 
 
 class Pattern(NamedTuple):

@@ -146,3 +146,25 @@ def test_collision_equals_the_count_over_all_pairs_of_different_problems():
     ]
     assert ours.mean() == pytest.approx(np.mean(hits))
     assert np.isnan(u.collision(np.zeros(1, int), np.zeros(1, int), np.ones(1), 1)).all()
+
+
+@pytest.mark.parametrize("size", [3, 6])
+def test_the_variance_of_distinct_codes_is_the_jackknife_sample_by_sample(size):
+    """Of 6 samples, each left out in turn; of as many as are counted, one less is counted."""
+    rng = np.random.default_rng(4)
+    code_PK, counts_PK = rng.integers(-1, 3, (20, 6)), rng.random((20, 6)) < 0.8
+    found = u.distinct_variance(code_PK, counts_PK, np.full(20, 6), size)
+
+    def share(kept):
+        each = [
+            len({code for code, counts in block if counts})
+            for block in itertools.combinations(kept, min(size, len(kept)))
+        ]
+        return np.mean(each) / size
+
+    for codes, counts, value in zip(code_PK, counts_PK, found, strict=True):
+        rows = list(zip(codes, counts, strict=True))
+        without = [share(rows[:i] + rows[i + 1 :]) for i in range(6)]
+        assert value == pytest.approx(5 * np.var(without))
+    short = u.distinct_variance(code_PK, counts_PK, np.array([6] * 19 + [2]), size)
+    assert np.isnan(short[-1])

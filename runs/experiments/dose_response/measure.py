@@ -20,8 +20,9 @@ from ouroloop.loop.experiments import rounds
 from ouroloop.loop.models.encoders import encoder_of
 from ouroloop.monitors.base import RoundView, Samples
 from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.blocks import problem_means
 from ouroloop.monitors.decision.declaration import QuantityId
-from ouroloop.monitors.decision.guards import Guard, Missing, problem_means
+from ouroloop.monitors.decision.guards import Guard, Missing
 from ouroloop.monitors.decision.responses import opening, with_responses
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import tables_of

@@ -9,7 +9,6 @@ from simulated_panel import samples
 
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision import blocks, guarded, patterns, stakes, tiers
-from ouroloop.monitors.decision.guards import problem_means
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.responses import Grid
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -47,7 +46,7 @@ def test_the_reading_is_the_mean_over_all_blocks_and_so_is_the_guards_score_near
     rows = samples(np.random.default_rng(3), 30, 6, shares=(0.5, 0.3, 0.15, 0.05), accuracy=0.6)
     found, _ = pair(rows, rows)
     every = np.array(list(itertools.combinations(range(6), 4)))[None]
-    exact = 4 * problem_means(blocks.ways(found, every))
+    exact = 4 * blocks.problem_means(blocks.ways(found, every))
     value, low, high, num = mean_ways(rows, 4)
     assert value == pytest.approx(exact.mean()) and low < value < high and num == 30
     cut = 4 * blocks.block_scores(found, 4, blocks.ways)
@@ -175,6 +174,33 @@ def test_a_block_is_as_large_as_half_of_the_problems_have_it():
     ):
         assert blocks.usual_block(Pair(wide, there(*nums))) == size, nums
     assert blocks.largest_block(Pair(wide, there(16, 16, 16, 16, 1)), 0.9) == 1
+
+
+def test_a_loss_of_ways_is_seen_beside_a_baseline_of_as_many_samples_as_a_round():
+    """Of one block's variance nothing is known; taken as the most it can be, it hid this."""
+    many, few = (0.4, 0.3, 0.2, 0.1), (0.65, 0.35, 0.0, 0.0)
+    first = RoundView(0, samples(np.random.default_rng(0), 60, 8, shares=many, accuracy=0.6))
+    for shares, action in ((many, Action.CONTINUE), (few, Action.REINJECT)):
+        now = samples(np.random.default_rng(1), 60, 8, shares=shares, accuracy=0.6)
+        decision = DecisionRule("main").decide(RoundView(1, now), first)
+        log_e = decision.evidence[Tier.WATCH].by_quantity[StreamId("ways", 0)]
+        assert decision.action == action and (log_e > 3) == (shares is few)
+
+
+def test_one_blocks_variance_is_that_of_its_own_score_and_no_smaller_than_it_is():
+    """Right ones only for ways, those without a cluster as a cluster for kinds."""
+    shares, rng = np.array([0.4, 0.3, 0.2, 0.1]), np.random.default_rng(0)
+    strategy, right = rng.choice(4, (4000, 10), p=shares), rng.random((4000, 10)) < 0.7
+    rows = table(right, strategy, strategy - 1)
+    for score, variance in (
+        (blocks.ways, blocks.ways_variance),
+        (patterns.kinds, patterns.kinds_variance),
+    ):
+        for size in (8, 10):
+            mean_P = blocks.problem_means(blocks.block_scores(rows, size, score))
+            # The cuts of ten samples into eight are a few of all 45, and vary a little more.
+            assert 1.0 < variance(rows, size).mean() / mean_P.var() < 2.2
+    assert np.isnan(blocks.ways_variance(rows, 11)).all()
 
 
 def test_without_strategies_there_are_no_ways_to_guard():
