@@ -45,6 +45,7 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
         is_rejected = action is Action.ROLLBACK
         back = unharmed(history, recipe.monitors.gold)
         current = back if is_rejected else current
+        replays = table_of(recipe, number) is not Round.pairs
         plan = remedy(
             plan,
             _limits(recipe),
@@ -53,8 +54,8 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
             is_rejected,
             stock,
             back,
-            baseline=_drawn_to(recipe, history, current),
-            replays=table_of(recipe, number) is not Round.pairs,
+            baseline=_drawn_to(recipe, history, current, replays),
+            replays=replays,
         )
         if is_rejected:
             plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))
@@ -64,14 +65,17 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
     return _in_stage(plan, recipe)
 
 
-def _drawn_to(recipe: Recipe, history: Sequence[Round], current: int) -> int | None:
+def _drawn_to(
+    recipe: Recipe, history: Sequence[Round], current: int, from_examples: bool
+) -> int | None:
     """The round to whose weights the last remedy draws: the one that was compared with.
 
-    Never one whose texts were not revised yet: that would take back what a constitution is for. In
-    its place the first on the way to the `current` one that wording is compared with, if any.
+    A round that learns from examples learns again what a constitution is for. One that learns from
+    pairs hardly does: it is never drawn to a round whose texts were not revised yet, but to the
+    first on the way to the `current` one that wording is compared with, if any.
     """
     spoke, since = history[-1].decision.spoke, recipe.monitors.texts_since
-    if spoke is None or spoke.baseline >= since:
+    if spoke is None or spoke.baseline >= since or from_examples:
         return spoke.baseline if spoke else None
     found = [past.number for past in baselines(history, current, recipe.monitors)]
     return next((number for number in found if number >= since), None)

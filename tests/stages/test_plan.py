@@ -174,7 +174,7 @@ def test_preference_rounds_draw_weights_to_the_baseline_unless_they_start_there(
 
 
 @pytest.mark.parametrize(("last", "drawn"), [(1, (0.0, 0)), (2, (0.0, 0)), (3, (0.3, 2))])
-def test_weights_are_drawn_to_no_round_whose_texts_were_not_revised_yet(last, drawn):
+def test_rounds_of_pairs_are_drawn_to_no_round_whose_texts_were_not_revised_yet(last, drawn):
     """It would take back the refusals that four rounds had learnt."""
     guarded = {"guard": True, "baselines": [0, 2], "texts_since": 2}
     stages = [{"rounds": 5, "objective": "dpo"}]
@@ -184,6 +184,19 @@ def test_weights_are_drawn_to_no_round_whose_texts_were_not_revised_yet(last, dr
     actions = [*["continue"] * last, "reinject"]
     called = plan.next_plan(recipe, history(*actions, driver="length/unrevised", plans=plans))
     assert (called.blend, called.blend_with) == drawn
+
+
+def test_rounds_of_examples_are_drawn_to_the_round_that_the_call_is_about():
+    """They learn again what was revised; without it a call would change nothing."""
+    guarded = {"guard": True, "baselines": [0, 2], "texts_since": 2}
+    recipe = resolve({"name": "x", "rounds": 9, "monitors": guarded})
+    plans, actions = [plan.first_plan(recipe)], ["continue", "reinject"]
+    for _ in range(8):
+        past = history(*actions, driver="length/unrevised", plans=plans)
+        plans.append(plan.next_plan(recipe, past))
+        actions.append("reinject")
+    drawn = [(new.blend, new.blend_with) for new in plans]
+    assert (0.3, 2) not in drawn and drawn[1] == (0.0, 0) and drawn[-1] == (0.3, 0)
 
 
 def test_the_quantity_that_spoke_picks_the_remedy_whatever_the_signs_are_called():
