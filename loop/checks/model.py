@@ -33,7 +33,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         *_engine(setting, shapes),
         *_adapter(setting.recipe, shapes[setting.recipe.model]),
         *memory.check(setting.recipe, list(shapes.values())),
-        *_choices(setting),
+        *_types(setting),
         *turns.check(setting),
     ]
 
@@ -162,11 +162,23 @@ def _adapter(recipe: Recipe, shape: Shape) -> Iterator[Finding]:
     yield Finding(Level.ERROR, "adapter", what)
 
 
-def _choices(setting: Setting) -> list[Finding]:
-    """What `auto` became on this machine."""
-    if not setting.choices:
-        return []
-    return [Finding(Level.OK, "types", "; ".join(setting.choices))]
+def _types(setting: Setting) -> Iterator[Finding]:
+    """What `auto` became on this machine, and what training asks for that it is slow in."""
+    if setting.choices:
+        yield Finding(Level.OK, "types", "; ".join(setting.choices))
+    device, recipe = this_device(), setting.recipe
+    if device.is_gpu or device.fast is not FloatType.FLOAT32:
+        return
+    for held in (recipe.at(number) for number in recipe.first_rounds):
+        # fp16 is for GPUs: the trainer itself refuses it here.
+        if held.trainer_settings.get("bf16"):
+            what = (
+                f"{held.settings_section}.bf16: true, which this processor emulates: a step takes"
+                f" some twenty times as long ({device.why}). Leave it out: the type is then chosen"
+                " for the machine."
+            )
+            yield Finding(Level.WARNING, "types", what)
+            return
 
 
 def _count(number: int | None) -> str:

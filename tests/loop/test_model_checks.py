@@ -147,6 +147,25 @@ def test_sixteen_bits_on_a_processor_that_emulates_them_are_a_warning(changed, m
     assert wrong(setting) == []
 
 
+def test_so_are_they_in_training_of_any_stage(changed, monkeypatch) -> None:
+    """A step of SmolLM2 took 100 seconds so, and 4 in float32."""
+    for sections in (
+        {"sft": {"bf16": True}},
+        {
+            "rounds": 2,
+            "stages": [
+                {"rounds": 1, "objective": "sft"},
+                {"rounds": 1, "objective": "sft", "sft": {"bf16": True}},
+            ],
+        },
+    ):
+        setting = changed(**sections)
+        (message,) = wrong(setting)
+        assert message.startswith("sft.bf16: true") and "Leave it out" in message
+    monkeypatch.setattr(model, "this_device", lambda: replace(CPU, fast=FloatType.BFLOAT16))
+    assert wrong(setting) == []
+
+
 def test_a_teacher_is_looked_at_too(changed) -> None:
     teacher = changed({"max_position_embeddings": 128}).base
     (message,) = wrong(changed(teachers=[str(teacher)]))
