@@ -250,4 +250,4 @@ def best_by(best: RoundData) -> str:
         return f"pass@1 {measure.text(value)}"
     if is_blind(best.decided):
         return "no answer was scored and nothing is guarded: merely the last round"
-    return "no answer was scored: the last round that the decision rule accepted"
+    return "no answer was scored: the last round after which nothing was called"

@@ -161,7 +161,7 @@ def test_the_page_gives_no_all_clear_where_nothing_was_guarded(
     assert code == 0
     text = page.read_text(encoding="utf-8")
     assert f"<b>Checkpoint to take:</b> {checkpoint}" in text and decided in text
-    assert "the last round that the decision rule accepted" not in text
+    assert "the last round after which nothing was called" not in text
     assert "let every round continue" not in text and "none can have got worse" not in text + out
 
 

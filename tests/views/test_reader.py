@@ -59,8 +59,9 @@ def test_a_folder_that_is_no_run_is_refused_with_the_remedy(tmp_path: Path) -> N
         ([(0, 0.5, "continue"), (1, 0.9, "rollback"), (2, 0.8, "halt"), (3, 0.6, "reinject")], 3),
         ([(0, 0.5, "continue"), (1, 0.5, "continue")], 0),
         ([(0, math.nan, "continue"), (1, 0.1, "continue")], 1),
-        # Nobody scores: the last round that was accepted, as a rollback without gold chooses.
-        ([(0, math.nan, "continue"), (1, math.nan, "reinject"), (2, math.nan, "halt")], 1),
+        # Nobody scores: the last round without a call.
+        ([(0, math.nan, "continue"), (1, math.nan, "reinject"), (2, math.nan, "halt")], 0),
+        ([(n, math.nan, "reinject" if n == 1 else "continue") for n in range(4)], 3),
         ([(0, math.nan, "rollback")], None),
         ([], None),
     ],
