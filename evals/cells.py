@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TextIO
 
+from ouroloop.evals.errors import DataError
+
 SEPARATORS = ",;\t"
 """Spreadsheets of many countries write semicolons."""
 # A long completion is one cell: the module's own limit is 128 KiB.
 MOST_CHARACTERS = 2**27
-
-
-class TableError(ValueError):
-    """What is wrong with a table, and where: "file:line: got; expected; remedy"."""
 
 
 def read_cells(file: TextIO, path: str) -> Iterator[tuple[str, dict[str, str | None]]]:
@@ -28,7 +26,7 @@ def read_cells(file: TextIO, path: str) -> Iterator[tuple[str, dict[str, str | N
         path: for messages.
 
     Raises:
-        TableError: a name that stands twice, a row with another number of cells, open quotes.
+        DataError: a name that stands twice, a row with another number of cells, open quotes.
     """
     csv.field_size_limit(MOST_CHARACTERS)
     header = file.readline()
@@ -38,7 +36,7 @@ def read_cells(file: TextIO, path: str) -> Iterator[tuple[str, dict[str, str | N
         names = [name.strip() for name in next(table, [])]
         # Of two columns of one name the first would be lost silently.
         if twice := [name for name in names if name and names.count(name) > 1]:
-            raise TableError(
+            raise DataError(
                 f"{path}:1: the header names the column {twice[0]!r} twice; expected each name"
                 " once. Rename or remove one."
             )
@@ -47,13 +45,13 @@ def read_cells(file: TextIO, path: str) -> Iterator[tuple[str, dict[str, str | N
                 continue
             where = f"{path}:{table.line_num}"
             if len(cells) != len(names):
-                raise TableError(
+                raise DataError(
                     f"{where}: got {len(cells)} cells, the header has {len(names)}; expected one"
                     f' for each. Put a text that holds {separator!r} in double quotes ("...").'
                 )
             yield where, {name: cell or None for name, cell in zip(names, cells, strict=True)}
     except csv.Error as error:
-        raise TableError(
+        raise DataError(
             f"{path}:{table.line_num}: not CSV ({error}); expected a header and one row a line,"
             ' texts with commas, quotes or line ends in double quotes ("...", "" for a quote).'
         ) from None

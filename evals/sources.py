@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ouroloop.evals.cells import TableError, read_cells
+from ouroloop.evals.cells import read_cells
 from ouroloop.evals.errors import DataError
 
 Row = Mapping[str, Any]
@@ -72,7 +72,7 @@ def read_rows(given: str | Path | Source) -> Iterator[tuple[str, Row]]:
     if path.suffix == ".parquet":
         yield from _parquet(path)
     elif path.suffix in (".csv", ".tsv"):
-        yield from _csv(path)
+        yield from read_cells(io.StringIO(_text(path), newline=""), str(path))
     else:
         yield from _json(path)
 
@@ -139,13 +139,6 @@ def _checked(row: Any, where: str) -> tuple[str, Row]:
             f"{where}: got a JSON {type(row).__name__}; expected an object, such as {SAMPLE}."
         )
     return where, row
-
-
-def _csv(path: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        yield from read_cells(io.StringIO(_text(path), newline=""), str(path))
-    except TableError as error:
-        raise DataError(str(error)) from None
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:

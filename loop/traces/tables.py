@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.evals.cells import TableError, read_cells
+from ouroloop.evals.cells import read_cells
+from ouroloop.evals.errors import DataError
 from ouroloop.loop.traces.records import UNREADABLE, read_records
 from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.monitors.traces.clusters import TraceClusters
@@ -138,7 +139,7 @@ def _cells(path: str) -> Rows:
                 yield where, {name: _read(name, cell) for name, cell in row.items() if cell}
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file; expected a table of samples.") from None
-    except TableError as error:
+    except DataError as error:
         raise TraceError(str(error)) from None
     except (*UNREADABLE, UnicodeDecodeError) as error:
         raise TraceError(
