@@ -84,7 +84,9 @@ class TraceClusters:
             f"response clusters: fitted on {len(rows):,} of round 0's {len(read):,} texts by the"
             f" encoder {self.encoder.name!r}, then frozen"
         )
-        yield self._said(_usual(problems[row] for row in read))
+        usual = _usual(problems[row] for row in read)
+        self.is_optimistic_ = usual >= MIN_ANSWERS and not len(halves)
+        yield self._said(usual)
 
     def _said(self, usual: float) -> str:
         """What this fit means for what is measured, with so many texts of a usual problem."""
@@ -93,7 +95,6 @@ class TraceClusters:
                 f"set aside for that fit alone: {len(self.fit_only_):,} of round 0's samples, every"
                 " second one of a problem that nobody scored; what is measured are the others"
             )
-        self.is_optimistic_ = usual >= MIN_ANSWERS
         if self.is_optimistic_:
             return (
                 "round 0's share of pairs in different clusters is too high by at most about"
