@@ -57,6 +57,11 @@ class Device:
     fast: FloatType
     why: str
 
+    @property
+    def emulates(self) -> bool:
+        """Whether it computes in bfloat16 without units for it: many times as slowly."""
+        return not self.is_gpu and self.fast is FloatType.FLOAT32
+
 
 @cache
 def this_device() -> Device:

@@ -6,17 +6,16 @@ What one key may hold is the schema's to say (`loop/config/`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from ouroloop.evals.tasks import Capability, Task
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.objectives.registry import build_objective
+from ouroloop.loop.objectives.base import LearnsFrom
+from ouroloop.loop.objectives.registry import build_objective, learns_from
 from ouroloop.loop.records import Problem
-from ouroloop.loop.round import Round
-from ouroloop.loop.stages import warm_start
 from ouroloop.loop.stages.preferring import Comparer
-from ouroloop.loop.stages.train import table_of
+from ouroloop.loop.stages.warm_start import trainings
 
 
 def check_capabilities(task: Task, recipe: Recipe) -> None:
@@ -62,9 +61,9 @@ def check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> N
         )
     if recipe.dataset.gold and not any(p.solution for p in problems):
         raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
-    for number in recipe.first_rounds:
-        with _of_stage(recipe, number):
-            if table_of(recipe, number) is Round.pairs:
+    for where, held in trainings(recipe):
+        with _within(where):
+            if learns_from(held.objective.use, held.objective.options) is LearnsFrom.PAIRS:
                 _check_pairs(recipe, is_scored)
     check_families("refine.families", recipe.refine.families, problems)
     _check_critic(recipe, problems)
@@ -173,17 +172,10 @@ def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
 
 def _check_objectives(recipe: Recipe) -> None:
     """Refuse an objective, of any stage or the warm start, with wrong settings."""
-    for number in recipe.first_rounds:
-        with _of_stage(recipe, number):
-            _check_objective(recipe.at(number))
-    if recipe.warm_start is not None:
-        with _within("warm_start: "):
-            _check_objective(warm_start.held(recipe))
-
-
-def _check_objective(recipe: Recipe) -> None:
-    objective = build_objective(recipe.objective.use, recipe.objective.options)
-    objective.check(recipe.trainer_settings, recipe.lora)
+    for where, held in trainings(recipe):
+        with _within(where):
+            objective = build_objective(held.objective.use, held.objective.options)
+            objective.check(held.trainer_settings, recipe.lora)
 
 
 def check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) -> None:
@@ -198,11 +190,6 @@ def check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) 
         raise RecipeError(
             f"{key}: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}."
         )
-
-
-def _of_stage(recipe: Recipe, number: int) -> AbstractContextManager[None]:
-    """Names the stage of a round in what is wrong with it."""
-    return _within(f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else "")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.models.shape import OUTSIDE_LAYERS, Shape, read_shape
 from ouroloop.loop.setup import Setting
+from ouroloop.loop.stages.warm_start import trainings
 
 # Sizes of a head that vLLM's CPU build computes with.
 # Source: vllm 0.31, v1/attention/backends/cpu_attn.py, get_supported_head_sizes.
@@ -101,10 +102,9 @@ def _engine(setting: Setting, shapes: dict[str, Shape]) -> Iterator[Finding]:
         for what in _heads(setting, name, shape):
             wrong = True
             yield Finding(Level.ERROR, "engine", what)
-    device = this_device()
     is_here = engine.kind == engine.computes
-    is_slow = engine.dtype in (FloatType.BFLOAT16, "float16") and not device.is_gpu
-    if is_here and is_slow and device.fast is FloatType.FLOAT32:
+    is_slow = engine.dtype in (FloatType.BFLOAT16, "float16") and this_device().emulates
+    if is_here and is_slow:
         wrong = True
         what = (
             f"engine.dtype: {engine.dtype}, which this processor emulates, some hundred times"
@@ -166,16 +166,13 @@ def _types(setting: Setting) -> Iterator[Finding]:
     """What `auto` became on this machine, and what training asks for that it is slow in."""
     if setting.choices:
         yield Finding(Level.OK, "types", "; ".join(setting.choices))
-    device, recipe = this_device(), setting.recipe
-    if device.is_gpu or device.fast is not FloatType.FLOAT32:
-        return
-    for held in (recipe.at(number) for number in recipe.first_rounds):
+    for where, held in trainings(setting.recipe) if this_device().emulates else ():
         # fp16 is for GPUs: the trainer itself refuses it here.
         if held.trainer_settings.get("bf16"):
             what = (
-                f"{held.settings_section}.bf16: true, which this processor emulates: a step takes"
-                f" some twenty times as long ({device.why}). Leave it out: the type is then chosen"
-                " for the machine."
+                f"{where}{held.settings_section}.bf16: true, which this processor emulates: a step"
+                f" takes some twenty times as long ({this_device().why}). Leave it out: the type is"
+                " then chosen for the machine."
             )
             yield Finding(Level.WARNING, "types", what)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,17 @@ def held(recipe: Recipe) -> Recipe:
         objective = DEFAULT_OBJECTIVE
     changes["objective"] = objective
     return recipe.model_copy(update=changes)
+
+
+def trainings(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
+    """Every kind of training of a run: its place in the recipe, and the recipe as it holds there.
+
+    The place is what a sentence about it begins with: "stages.1: ", or nothing.
+    """
+    for index, number in enumerate(recipe.first_rounds):
+        yield f"stages.{index}: " if recipe.stages else "", recipe.at(number)
+    if recipe.warm_start is not None:
+        yield "warm_start: ", held(recipe)
 
 
 def job_of(recipe: Recipe, base: Path, folder: Path) -> TrainingJob:

@@ -147,21 +147,17 @@ def test_sixteen_bits_on_a_processor_that_emulates_them_are_a_warning(changed, m
     assert wrong(setting) == []
 
 
-def test_so_are_they_in_training_of_any_stage(changed, monkeypatch) -> None:
+def test_so_are_they_in_training_of_any_stage_and_the_warm_start(changed, monkeypatch) -> None:
     """A step of SmolLM2 took 100 seconds so, and 4 in float32."""
-    for sections in (
-        {"sft": {"bf16": True}},
-        {
-            "rounds": 2,
-            "stages": [
-                {"rounds": 1, "objective": "sft"},
-                {"rounds": 1, "objective": "sft", "sft": {"bf16": True}},
-            ],
-        },
+    stage = {"rounds": 1, "objective": "sft"}
+    for sections, says in (
+        ({"sft": {"bf16": True}}, "sft.bf16: true"),
+        ({"rounds": 2, "stages": [stage, {**stage, "sft": {"bf16": True}}]}, "stages.1: sft.bf16"),
+        ({"warm_start": {"sft": {"bf16": True}}}, "warm_start: sft.bf16: true"),
     ):
         setting = changed(**sections)
         (message,) = wrong(setting)
-        assert message.startswith("sft.bf16: true") and "Leave it out" in message
+        assert message.startswith(says) and "Leave it out" in message
     monkeypatch.setattr(model, "this_device", lambda: replace(CPU, fast=FloatType.BFLOAT16))
     assert wrong(setting) == []
 
