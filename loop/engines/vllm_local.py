@@ -109,11 +109,16 @@ class VllmBackend:
         from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        if current_platform.is_cpu():
-            sampler_local.install()
-        scoring_local.install()
-        arguments = engine_arguments(self.config, checkpoint, on_cpu=current_platform.is_cpu())
+        on_cpu = current_platform.is_cpu()
+        arguments = engine_arguments(self.config, checkpoint, on_cpu=on_cpu)
         arguments["model"] = str(weights)
+        if on_cpu:
+            from ouroloop.loop.engines import kernels_local
+
+            sampler_local.install()
+            kernels_local.install()
+            arguments.setdefault("ir_op_priority", kernels_local.PRIORITY)
+        scoring_local.install()
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         # Unknown names in engine.extra end as TypeError here, impossible values as ValueError.

@@ -1,0 +1,79 @@
+"""vLLM's normalisation kernels on the CPU: what its PyTorch code computes, and used by an engine.
+
+All slow: torch and vLLM come along.
+"""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+ir = pytest.importorskip("vllm.ir")
+platform = pytest.importorskip("vllm.platforms").current_platform
+
+from ouroloop.loop.engines import kernels_local  # noqa: E402
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not platform.is_cpu(), reason="vLLM's CPU build"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _installed():
+    kernels_local.install()
+
+
+def rows(dtype, size=576, num=7):
+    generator = torch.Generator().manual_seed(size)
+    draw = [torch.randn(num, size, generator=generator) * 3 for _ in range(2)]
+    weight = torch.rand(size, generator=generator) + 0.5
+    return *(x.to(dtype) for x in draw), weight.to(dtype)
+
+
+def norm(x, weight):
+    """What is computed, in float64: no rounding worth the name."""
+    x = x.double()
+    return x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + 1e-5) * weight.double()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_the_kernels_are_as_exact_as_the_native_code(dtype):
+    x, residual, weight = rows(dtype)
+
+    def largest(found, truth):
+        return ((found.double() - truth).abs() / truth.abs().clamp(min=1e-3)).max().item()
+
+    def errors(provider):
+        one = ir.ops.rms_norm.impls[provider].impl_fn(x, weight, 1e-5)
+        # In their place: what is given is overwritten.
+        two, total = ir.ops.fused_add_rms_norm.impls[provider].impl_fn(
+            x.clone(), residual.clone(), weight, 1e-5
+        )
+        exact = x.double() + residual.double()
+        return (
+            largest(one, norm(x, weight)),
+            largest(two, norm(exact, weight)),
+            largest(total, exact),
+        )
+
+    native, kernel = errors("native"), errors(kernels_local.PROVIDER)
+    # The native code rounds before the weights, too; in float32 only the order of sums differs.
+    assert all(k <= 2 * n for k, n in zip(kernel, native, strict=True)), (kernel, native)
+    assert max(kernel) < 3 * torch.finfo(dtype).eps
+
+
+def test_what_the_kernels_do_not_compute_is_left_to_vllm():
+    takes = ir.ops.fused_add_rms_norm.impls[kernels_local.PROVIDER].supports_args
+    x, residual, weight = rows(torch.bfloat16)
+    assert takes(x, residual, weight, 1e-5)
+    assert not takes(x, residual, None, 1e-5)
+    assert not takes(x, residual, weight.float(), 1e-5)
+    assert not takes(x, residual, weight, 1e-5, 288)
+    assert not takes(x[:, ::2], residual[:, ::2], weight[::2], 1e-5)
+    assert not takes(x, residual.T.contiguous().T, weight, 1e-5)
+    assert not takes(*(t[..., :20].contiguous() for t in (x, residual, weight)), 1e-5)
+
+
+def test_a_second_engine_of_a_process_registers_nothing_twice():
+    before = dict(ir.ops.rms_norm.impls)
+    kernels_local.install()
+    assert ir.ops.rms_norm.impls == before
