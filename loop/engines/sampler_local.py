@@ -56,9 +56,11 @@ def draw(logits_BV: torch.Tensor, generators: dict[int, torch.Generator]) -> tor
 
     num_rows, size = logits_BV.shape
     p_BV = logits_BV.softmax(dim=-1, dtype=torch.float32)
-    # Whole blocks: what is added has probability 0 and is never drawn.
-    p_BKn = torch.nn.functional.pad(p_BV, (0, -size % BLOCK)).view(num_rows, -1, BLOCK)
-    up_to_BK = p_BKn.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    # Whole blocks: what is added has probability 0 and is never drawn. Padding by nothing copies.
+    short = -size % BLOCK
+    padded = torch.nn.functional.pad(p_BV, (0, short)) if short else p_BV
+    p_BKn = padded.view(num_rows, -1, BLOCK)
+    up_to_BK = p_BKn.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
     uniform_B = torch.rand(num_rows, dtype=torch.float64)
     for row, generator in generators.items():
         uniform_B[row] = torch.rand((), generator=generator, dtype=torch.float64)

@@ -31,12 +31,14 @@ SIGMAS = 4.0
 SYSTEMATIC = 0.05
 # A standard error above this cannot keep 0 and 1 apart: both would lie within SIGMAS of the half.
 MOST_STANDARD_ERROR = 1 / (2 * SIGMAS)
-# Root mean square (nats) of the rounding of one log-probability: what to expect, and what proves
+# Standard deviation (nats) of the rounding of one log-probability: what to expect, and what proves
 # other weights. docs/decisions/015-weight-sync.md says where they were measured.
 ROUNDING = {"float32": 1e-4, "float16": 0.01, "bfloat16": 0.06}
 MOST_ROUNDING = {"float32": 2e-3, "float16": 0.04, "bfloat16": 0.25}
 # Below this (nats) two checkpoints are one: float32's own rounding is larger.
 NO_CHANGE = 1e-7
+# The median of a normal variable's absolute value, times this, is its standard deviation.
+NORMAL = 1.4826
 
 
 class Verdict(StrEnum):
@@ -96,13 +98,15 @@ class Evidence:
 
     Attributes:
         num_tokens: log-probabilities compared.
-        rms_error: root mean square of served - new, in nats.
+        error: how far served and new lie apart, in nats: their median absolute difference, scaled
+            to a normal's standard deviation. In bfloat16 one token in some hundred is off by nats:
+            rounding grows where a model is unsure of a text that makes no sense.
         share: of the change that is served; NaN without old weights or without a change.
         standard_error: of the share.
     """
 
     num_tokens: int
-    rms_error: float
+    error: float
     share: float
     standard_error: float
 
@@ -123,11 +127,11 @@ def weigh(
 ) -> Evidence:
     """Compare served log-probabilities with the new weights', and the old ones' where known."""
     served, new = (np.asarray(x, dtype=np.float64) for x in (served_N, new_N))
-    rms_error = float(np.sqrt(np.mean((served - new) ** 2)))
+    error = NORMAL * float(np.median(np.abs(served - new)))
     share, standard_error = float("nan"), float("nan")
     if old_N is not None:
         share, standard_error = _share(served, new, np.asarray(old_N, dtype=np.float64))
-    return Evidence(len(new), rms_error, share, standard_error)
+    return Evidence(len(new), error, share, standard_error)
 
 
 def _share(served_N: FloatArray, new_N: FloatArray, old_N: FloatArray) -> tuple[float, float]:
@@ -148,7 +152,7 @@ def _share(served_N: FloatArray, new_N: FloatArray, old_N: FloatArray) -> tuple[
 
 def judge(evidence: Evidence, dtype: str) -> Verdict:
     """The verdict on an engine that computes in `dtype`."""
-    is_near = evidence.rms_error <= MOST_ROUNDING[dtype]
+    is_near = evidence.error <= MOST_ROUNDING[dtype]
     # Nothing to tell apart (a base model, a training without effect): nearness is all there is.
     if np.isnan(evidence.share):
         # NaN log-probabilities are near nothing.

@@ -6,20 +6,19 @@ All slow: torch and vLLM come along.
 import pytest
 
 torch = pytest.importorskip("torch")
-ir = pytest.importorskip("vllm.ir")
-platform = pytest.importorskip("vllm.platforms").current_platform
 
 from ouroloop.loop.engines import kernels_local  # noqa: E402
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not platform.is_cpu(), reason="vLLM's CPU build"),
-]
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _installed():
+@pytest.fixture(scope="module")
+def ops():
+    """vLLM's operations with our kernels among their implementations."""
+    if not pytest.importorskip("vllm.platforms").current_platform.is_cpu():
+        pytest.skip("vLLM's build for another device has its own choice of kernels")
     kernels_local.install()
+    return pytest.importorskip("vllm.ir").ops
 
 
 def rows(dtype, size=576, num=7):
@@ -36,16 +35,16 @@ def norm(x, weight):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_the_kernels_are_as_exact_as_the_native_code(dtype):
+def test_the_kernels_are_as_exact_as_the_native_code(ops, dtype):
     x, residual, weight = rows(dtype)
 
     def largest(found, truth):
         return ((found.double() - truth).abs() / truth.abs().clamp(min=1e-3)).max().item()
 
     def errors(provider):
-        one = ir.ops.rms_norm.impls[provider].impl_fn(x, weight, 1e-5)
+        one = ops.rms_norm.impls[provider].impl_fn(x, weight, 1e-5)
         # In their place: what is given is overwritten.
-        two, total = ir.ops.fused_add_rms_norm.impls[provider].impl_fn(
+        two, total = ops.fused_add_rms_norm.impls[provider].impl_fn(
             x.clone(), residual.clone(), weight, 1e-5
         )
         exact = x.double() + residual.double()
@@ -61,8 +60,8 @@ def test_the_kernels_are_as_exact_as_the_native_code(dtype):
     assert max(kernel) < 3 * torch.finfo(dtype).eps
 
 
-def test_what_the_kernels_do_not_compute_is_left_to_vllm():
-    takes = ir.ops.fused_add_rms_norm.impls[kernels_local.PROVIDER].supports_args
+def test_what_the_kernels_do_not_compute_is_left_to_vllm(ops):
+    takes = ops.fused_add_rms_norm.impls[kernels_local.PROVIDER].supports_args
     x, residual, weight = rows(torch.bfloat16)
     assert takes(x, residual, weight, 1e-5)
     assert not takes(x, residual, None, 1e-5)
@@ -73,7 +72,7 @@ def test_what_the_kernels_do_not_compute_is_left_to_vllm():
     assert not takes(*(t[..., :20].contiguous() for t in (x, residual, weight)), 1e-5)
 
 
-def test_a_second_engine_of_a_process_registers_nothing_twice():
-    before = dict(ir.ops.rms_norm.impls)
+def test_a_second_engine_of_a_process_registers_nothing_twice(ops):
+    before = dict(ops.rms_norm.impls)
     kernels_local.install()
-    assert ir.ops.rms_norm.impls == before
+    assert ops.rms_norm.impls == before
