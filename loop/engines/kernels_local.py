@@ -3,6 +3,8 @@
 Its CPU build holds `rms_norm` and `fused_add_rms_norm` in C++, but dispatches to them on GPUs
 alone: on x86 it counts on torch.compile to fuse seven operations of PyTorch, and compiling takes a
 minute at every start. Without it those operations are a fifth of a step of SmolLM2 (vLLM 0.31).
+In 16 bits the kernels round the sum before its norm is taken, as transformers and vLLM's CUDA
+kernels do and vLLM's PyTorch code does not (docs/decisions/046-kernels-on-a-cpu-and-medians.md).
 """
 
 from __future__ import annotations

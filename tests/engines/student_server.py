@@ -48,7 +48,7 @@ def sampled(weights: str, prompt: Sequence[int], seed: int) -> list[int]:
 class StudentServer:
     """Faults: `is_stale` keeps its weights whatever it is told; `keeps_cache` refuses to reset its
     prefix cache; without `in_dev_mode` the endpoints for both are missing; a `plain` one gives
-    texts alone. `dies_after` so many completions it answers with status 500.
+    texts alone. `dies_after` so many completions it answers everything with status 500.
     """
 
     weights: str = "start"
@@ -63,6 +63,10 @@ class StudentServer:
     adapters: dict[str, str] = field(default_factory=dict)
 
     def reply(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.asked += [body] if path == "/v1/completions" else []
+        # To everything: weights that a dead server took would be gone when it comes back.
+        if len(self.asked) > self.dies_after:
+            return 500, {"error": {"message": "the engine is dead"}}
         if path == "/v1/models":
             named = {"id": "student", "object": "model", "max_model_len": self.context}
             return 200, {"object": "list", "data": [{**named, "created": 0, "owned_by": "test"}]}
@@ -84,9 +88,6 @@ class StudentServer:
         return 200, {"results": [None]}
 
     def complete(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        self.asked.append(body)
-        if len(self.asked) > self.dies_after:
-            return 500, {"error": {"message": "the engine is dead"}}
         weights = self.adapters.get(body["model"], self.weights)
         prompt, most = body["prompt"], body["max_tokens"]
         if len(prompt) + most > self.context:

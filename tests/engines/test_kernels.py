@@ -1,9 +1,17 @@
-"""vLLM's normalisation kernels on the CPU: what its PyTorch code computes, and used by an engine.
+"""vLLM's normalisation kernels on the CPU: what its PyTorch code computes, and what engines use.
 
 All slow: torch and vLLM come along.
 """
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+
+from ouroloop import evals
+from ouroloop.loop.engines import children
 
 torch = pytest.importorskip("torch")
 
@@ -76,3 +84,24 @@ def test_a_second_engine_of_a_process_registers_nothing_twice(ops):
     before = dict(ops.rms_norm.impls)
     kernels_local.install()
     assert ops.rms_norm.impls == before
+
+
+def test_an_engine_uses_them(ops):
+    """In a process of its own, as engines run; what is printed is vLLM's own choice."""
+    world = Path(evals.__file__).parent / "worlds" / "arithmetic" / "base"
+    config = {"max_model_len": 128, "max_num_seqs": 4, "kv_cache_memory_bytes": 1 << 26}
+    code = (
+        "import json, sys; from pathlib import Path; from vllm import ir;"
+        "from ouroloop.loop.engines.vllm_local import VllmBackend;"
+        "backend = VllmBackend(json.loads(sys.argv[1])); backend.load(Path(sys.argv[2]));"
+        "print([op.get_priority()[0] for op in (ir.ops.rms_norm, ir.ops.fused_add_rms_norm)])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(config), str(world)],
+        env=children.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert str([kernels_local.PROVIDER] * 2) in out.stdout
