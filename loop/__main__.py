@@ -11,8 +11,8 @@ from ouroloop.loop.commands.parser import parser
 from ouroloop.loop.commands.shared import Command, root_of
 from ouroloop.loop.errors import OuroloopError
 from ouroloop.loop.extras import explain, extra_of
-from ouroloop.loop.secrets import redacted
-from ouroloop.loop.storage import storage_error
+from ouroloop.loop.folder.storage import storage_error
+from ouroloop.loop.recipes.secrets import redacted
 from ouroloop.loop.views.printable import printable
 
 

@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop import measuring, retention
+from ouroloop.loop import measuring
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.journal import Journal, journalled
-from ouroloop.loop.ledger import JOURNAL
+from ouroloop.loop.folder import retention
+from ouroloop.loop.folder.journal import Journal, journalled
+from ouroloop.loop.folder.ledger import JOURNAL
+from ouroloop.loop.folder.store import CLUSTERS, PROBE_SET, STRATEGIES, WARM_START, Store
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import Trainer
 from ouroloop.loop.records import Sample
@@ -42,7 +44,6 @@ from ouroloop.loop.stages import (
 )
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.sources import sources_of
-from ouroloop.loop.store import CLUSTERS, PROBE_SET, STRATEGIES, WARM_START, Store
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.names import Action
 

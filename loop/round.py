@@ -22,12 +22,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
-from ouroloop.loop import tables
 from ouroloop.loop.drawn import Drawn, FurtherRow
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.integrity import COMMITTED, EVENTS, MANIFEST, refuse_damaged_file
-from ouroloop.loop.ledger import SAMPLES, Ledger, files_of, remove_working_files
-from ouroloop.loop.lines import proven, read_lines
+from ouroloop.loop.folder import tables
+from ouroloop.loop.folder.integrity import COMMITTED, EVENTS, MANIFEST, refuse_damaged_file
+from ouroloop.loop.folder.ledger import SAMPLES, Ledger, files_of, remove_working_files
+from ouroloop.loop.folder.lines import proven, read_lines
+from ouroloop.loop.folder.storage import atomic, to_disk
+from ouroloop.loop.folder.store import read_json, write_json
+from ouroloop.loop.folder.sums import ROUNDS, round_folder, sealed, sum_of
 from ouroloop.loop.records import Sample
 from ouroloop.loop.round_view import (
     audit_of,
@@ -57,9 +60,6 @@ from ouroloop.loop.rows import (
     Training,
     Verdict,
 )
-from ouroloop.loop.storage import atomic, to_disk
-from ouroloop.loop.store import read_json, write_json
-from ouroloop.loop.sums import ROUNDS, round_folder, sealed, sum_of
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand

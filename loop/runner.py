@@ -24,11 +24,11 @@ from ouroloop.loop.engines.pool import PooledEngine
 from ouroloop.loop.engines.registry import make_engine
 from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import EngineError, StorageError, TrainingError
-from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
-from ouroloop.loop.mirror import Mirror, mirror_of
-from ouroloop.loop.secrets import redacted
+from ouroloop.loop.folder.frozen import changed_versions, inputs_of, refuse_other_inputs
+from ouroloop.loop.folder.mirror import Mirror, mirror_of
+from ouroloop.loop.folder.store import Store
+from ouroloop.loop.recipes.secrets import redacted
 from ouroloop.loop.setup import Setting, prepare
-from ouroloop.loop.store import Store
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.trackers.registry import has_trackers
 from ouroloop.loop.views.endings import closing_text, is_halted, next_steps

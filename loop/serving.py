@@ -13,7 +13,7 @@ from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.pacing import Limits
 from ouroloop.loop.engines.pipe import TimeLimits
-from ouroloop.loop.journal import JournalledEngine
+from ouroloop.loop.folder.journal import JournalledEngine
 from ouroloop.loop.objectives import training
 
 

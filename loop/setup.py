@@ -13,7 +13,6 @@ from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.near import NO_COPIES, Copies
 from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Capability, Prompts, Task
-from ouroloop.loop import automatic, extensions, refusals
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.judge import BASELINE
 from ouroloop.loop.engines import remote, students
@@ -21,6 +20,7 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
+from ouroloop.loop.recipes import automatic, extensions, refusals
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages import clustering, frozen_judge, warm_start
 from ouroloop.loop.stages.constitution import (

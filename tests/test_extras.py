@@ -12,7 +12,7 @@ import pytest
 from ouroloop.loop import extras
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import MissingExtraError, RecipeError
-from ouroloop.loop.packaged import RECIPES, find_recipe, recipe_names
+from ouroloop.loop.recipes.packaged import RECIPES, find_recipe, recipe_names
 
 ROOT = Path(__file__).resolve().parents[1]
 

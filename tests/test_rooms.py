@@ -41,14 +41,14 @@ ALLOWED_INSIDE = {
 ONLY_IN = {
     "torch": (
         "loop/objectives/*",
-        "loop/callback*.py",
+        "loop/callback/*",
         "loop/engines/*_local.py",
         "loop/models/convert.py",
         "evals/worlds/*/pretrain*.py",
     ),
     "transformers": (
         "loop/objectives/*",
-        "loop/callback*.py",
+        "loop/callback/*",
         "loop/engines/*_local.py",
         "loop/models/convert.py",
         "evals/worlds/*/pretrain*.py",

@@ -203,8 +203,8 @@ def test_every_packaged_recipe_that_needs_no_data_of_its_own_resolves_by_its_nam
     own = [name for name in names if not name.endswith("_hf") and name not in outside]
     code = (
         "from pathlib import Path;"
-        "from ouroloop.loop.packaged import find_recipe;"
-        "from ouroloop.loop.recipe_file import load_recipe;"
+        "from ouroloop.loop.recipes.packaged import find_recipe;"
+        "from ouroloop.loop.recipes.recipe_file import load_recipe;"
         "from ouroloop.loop.setup import prepare;"
         f"[prepare(load_recipe(find_recipe(Path(name)))) for name in {own}]; print('all')"
     )

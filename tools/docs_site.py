@@ -35,8 +35,8 @@ PROJECT = (
 # Page of the reference -> files and the names in them whose docstrings it shows.
 PARTS = {
     "Judging a loop": ("monitors/follower.py", ("Follower", "Judged", "follow")),
-    "Inside a trainer": ("loop/callback.py", ("CollapseMonitor",)),
-    "Its samples": ("loop/callback_generate.py", ("Generate",)),
+    "Inside a trainer": ("loop/callback/monitor.py", ("CollapseMonitor",)),
+    "Its samples": ("loop/callback/generate.py", ("Generate",)),
     "Tables of a notebook": ("monitors/frames.py", ("from_frame", "from_arrays")),
     "The decision rule": ("monitors/decision/rule.py", ("DecisionRule",)),
     "A metric": ("monitors/base.py", ("Monitor", "RoundView", "Samples", "Reading")),

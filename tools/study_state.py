@@ -21,8 +21,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ouroloop.loop.integrity import CHECKPOINT, MANIFEST
-from ouroloop.loop.sums import ROUNDS
+from ouroloop.loop.folder.integrity import CHECKPOINT, MANIFEST
+from ouroloop.loop.folder.sums import ROUNDS
 from ouroloop.loop.views.reader import read_run
 
 PART_BYTES = 60 * 2**20

@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ouroloop.loop.automatic import LORA, training_type
 from ouroloop.loop.devices import this_device
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.sft_settings import settings_for
+from ouroloop.loop.recipes.automatic import LORA, training_type
 
 SIDES = ("ours", "trl", "plain")
 SETTINGS = {

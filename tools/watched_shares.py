@@ -20,7 +20,7 @@ from ouroloop.loop.capacity.plan import panel_of
 from ouroloop.loop.capacity.tokens import num_drafts, tokens_of
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.costs import WATCHING, Purpose, sampled, watched_share
-from ouroloop.loop.recipe_file import load_recipe
+from ouroloop.loop.recipes.recipe_file import load_recipe
 from ouroloop.loop.views.progress import markdown
 
 RECIPES = Path(__file__).resolve().parents[1] / "runs" / "recipes"

@@ -13,7 +13,7 @@ from typing import Any
 from ouroloop.evals import plugins
 from ouroloop.loop.alarms import files, real
 from ouroloop.loop.errors import DataError
-from ouroloop.loop.storage import write_text
+from ouroloop.loop.folder.storage import write_text
 from ouroloop.loop.views.progress import Progress
 from ouroloop.monitors.bench.alarms import lock, table
 from ouroloop.monitors.bench.alarms.detectors import DETECTORS, Detector

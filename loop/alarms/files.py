@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ouroloop.loop.errors import DataError
-from ouroloop.loop.storage import atomic
+from ouroloop.loop.folder.storage import atomic
 from ouroloop.monitors.bench.alarms.evaluate import RunFacts
 from ouroloop.monitors.bench.alarms.simulation import OUTCOMES
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ouroloop.loop.costs import Purpose, estimand_of
 from ouroloop.loop.errors import UserError
-from ouroloop.loop.integrity import CHECKPOINT
+from ouroloop.loop.folder.integrity import CHECKPOINT
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 
 # Which purposes' tokens a stage of progress works on.

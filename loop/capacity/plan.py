@@ -9,7 +9,6 @@ from typing import Any
 from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Capability
-from ouroloop.loop import automatic
 from ouroloop.loop.capacity.estimate import Rates, rates_of
 from ouroloop.loop.capacity.hardware import Hardware
 from ouroloop.loop.capacity.measured import Measured
@@ -19,11 +18,12 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.costs import Purpose, sampled, watched_share
 from ouroloop.loop.devices import Device, FloatType, this_device
 from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.folder.retention import AUTO_LAST, SMALL_BYTES
 from ouroloop.loop.models.shape import Shape, read_shape
 from ouroloop.loop.models.shape_of_config import read_config
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives import launcher
-from ouroloop.loop.retention import AUTO_LAST, SMALL_BYTES
+from ouroloop.loop.recipes import automatic
 from ouroloop.loop.stages.constitution import load_constitution
 from ouroloop.loop.stages.probe import choose_probe_set
 

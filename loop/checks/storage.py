@@ -7,9 +7,9 @@ from pathlib import Path
 from ouroloop.loop.checks.findings import Finding, Level
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError, StorageError
-from ouroloop.loop.mirror import mirror_of
+from ouroloop.loop.folder.mirror import mirror_of
+from ouroloop.loop.folder.store import refuse_impossible, refuse_taken
 from ouroloop.loop.setup import Setting
-from ouroloop.loop.store import refuse_impossible, refuse_taken
 
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:

@@ -131,7 +131,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _run_here(options: argparse.Namespace) -> Path:
     """The run's local folder; of one that is kept elsewhere it is fetched first."""
-    from ouroloop.loop.mirror import Mirror, is_url
+    from ouroloop.loop.folder.mirror import Mirror, is_url
 
     if is_url(options.run):
         root = root_of(options)

@@ -30,7 +30,7 @@ class Add(Protocol):
 
 def root_of(options: argparse.Namespace) -> Path:
     """The folder of all runs."""
-    from ouroloop.loop.store import default_root
+    from ouroloop.loop.folder.store import default_root
 
     return Path(options.runs).resolve() if options.runs else default_root()
 
@@ -50,8 +50,8 @@ def run_path(options: argparse.Namespace, name: str) -> Path:
 
 def recipe_of(given: Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe by its file or by its built-in name."""
-    from ouroloop.loop.packaged import find_recipe
-    from ouroloop.loop.recipe_file import load_recipe
+    from ouroloop.loop.recipes.packaged import find_recipe
+    from ouroloop.loop.recipes.recipe_file import load_recipe
 
     return load_recipe(find_recipe(given), overrides)
 

@@ -22,7 +22,7 @@ from ouroloop.loop.commands.shared import (
 )
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.extras import require
-from ouroloop.loop.storage import writing
+from ouroloop.loop.folder.storage import writing
 
 if TYPE_CHECKING:
     from ouroloop.loop.views.power import PowerAnalysis

@@ -13,7 +13,7 @@ from ouroloop.loop.commands.shared import (
     run_path,
 )
 from ouroloop.loop.extras import require
-from ouroloop.loop.storage import writing
+from ouroloop.loop.folder.storage import writing
 from ouroloop.loop.views.printable import printable
 
 EXPLAIN = """\

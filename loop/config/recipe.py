@@ -12,7 +12,6 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ouroloop.evals.tasks import Form
-from ouroloop.loop import secrets
 from ouroloop.loop.config.base import Extension, ModelName, Section
 from ouroloop.loop.config.engine import EngineConfig
 from ouroloop.loop.config.judge import JudgeConfig
@@ -34,6 +33,7 @@ from ouroloop.loop.config.students import StudentsConfig
 from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
+from ouroloop.loop.recipes import secrets
 
 DEFAULT_OBJECTIVE = Extension(use="sft")
 # Sections that say where and how patiently something is done. A run may be resumed with others.

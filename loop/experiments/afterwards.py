@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop import automatic
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.folder.store import read_json
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives import training
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes import automatic
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import Setting, prepare
-from ouroloop.loop.store import read_json
 from ouroloop.loop.views.reader import RunData
 
 

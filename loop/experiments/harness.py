@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ouroloop.loop import automatic, extensions, refusals
 from ouroloop.loop.engines import children
 from ouroloop.loop.errors import EngineError, UserError
 from ouroloop.loop.experiments import results, rounds
 from ouroloop.loop.experiments.study import Run, Study
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes import automatic, extensions, refusals
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.progress import LiveProgress
 

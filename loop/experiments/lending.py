@@ -15,13 +15,13 @@ from typing import Any
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.experiments.study import seed_of
-from ouroloop.loop.integrity import MANIFEST, read_manifest
-from ouroloop.loop.ledger import files_of
+from ouroloop.loop.folder.integrity import MANIFEST, read_manifest
+from ouroloop.loop.folder.ledger import files_of
+from ouroloop.loop.folder.store import CLUSTERS, STRATEGIES, read_json
+from ouroloop.loop.folder.sums import ROUNDS, round_folder
 from ouroloop.loop.models.sources import resolve_model
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.rows import PreflightAction
-from ouroloop.loop.store import CLUSTERS, STRATEGIES, read_json
-from ouroloop.loop.sums import ROUNDS, round_folder
 from ouroloop.monitors.names import Action
 
 # Keys that a run's round 0, the starting model as it is, does not depend on.

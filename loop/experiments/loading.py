@@ -16,8 +16,8 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study, merge
-from ouroloop.loop.plain_yaml import read_yaml
-from ouroloop.loop.recipe_file import located
+from ouroloop.loop.recipes.plain_yaml import read_yaml
+from ouroloop.loop.recipes.recipe_file import located
 
 # Where this repository keeps its experiments, one folder each.
 HOME = Path("runs/experiments")

@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop import automatic
 from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.registry import engine_maker
+from ouroloop.loop.folder.tables import write_table
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import TrainingJob
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes import automatic
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Prompt
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example
-from ouroloop.loop.tables import write_table
 
 # Problem id, prompt, completion.
 Lesson = tuple[str, Prompt, str]

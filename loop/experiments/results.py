@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ouroloop.loop.experiments.rounds import typed
 from ouroloop.loop.experiments.study import Results, Run, Study
-from ouroloop.loop.storage import atomic
+from ouroloop.loop.folder.storage import atomic
 
 NAME = "results.csv"
 Lines = list[dict[str, str]]

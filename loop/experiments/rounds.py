@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.storage import atomic
+from ouroloop.loop.folder.storage import atomic
 from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.decision.records import Decision

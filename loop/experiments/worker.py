@@ -24,13 +24,13 @@ from ouroloop.loop.engines.worker import end_group
 from ouroloop.loop.errors import OuroloopError
 from ouroloop.loop.experiments import lending, loading, results, rounds
 from ouroloop.loop.experiments.study import Study
-from ouroloop.loop.integrity import committed
+from ouroloop.loop.folder.integrity import committed
+from ouroloop.loop.folder.store import Store, sha256_of
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.warm import warm_up
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.runner import build_engine, carry
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store, sha256_of
 
 
 class Worker:

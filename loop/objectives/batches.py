@@ -14,10 +14,10 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from ouroloop.loop.automatic import SMALL_PARAMETERS
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.label_logits import model_within
+from ouroloop.loop.recipes.automatic import SMALL_PARAMETERS
 
 Text = dict[str, list[int]]
 # The name of `attend_apart` among transformers' kinds of attention. They make no mask for it.

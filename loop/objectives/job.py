@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ouroloop.loop import secrets
-from ouroloop.loop.automatic import training_type
 from ouroloop.loop.config import Recipe, SupervisionConfig
+from ouroloop.loop.recipes import secrets
+from ouroloop.loop.recipes.automatic import training_type
 
 
 @dataclass(frozen=True)

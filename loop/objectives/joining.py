@@ -16,8 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from ouroloop.loop.folder.store import WARM_START
 from ouroloop.loop.objectives import launcher, training
-from ouroloop.loop.store import WARM_START
 
 SECONDS_BETWEEN_LOOKS = 1.0
 

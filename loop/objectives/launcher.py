@@ -13,7 +13,7 @@ import yaml
 
 from ouroloop.loop.devices import gpus
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.packaged import RECIPES
+from ouroloop.loop.recipes.packaged import RECIPES
 
 MODULE = "accelerate.commands.launch"
 CONFIGS = RECIPES / "accelerate"

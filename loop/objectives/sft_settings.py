@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ouroloop.loop.automatic import LORA_LEARNING_RATE
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives import settings
 from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.recipes.automatic import LORA_LEARNING_RATE
 
 RESERVED = {
     **settings.RESERVED,

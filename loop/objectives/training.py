@@ -25,6 +25,7 @@ from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.served_weights import Change
 from ouroloop.loop.errors import NotFiniteError, OuroloopError, RunStateError, TrainingError
+from ouroloop.loop.folder.storage import storage_error
 from ouroloop.loop.objectives import finite, launcher, saving
 from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.child import LIMITS, report, run_child, watch_parent
@@ -32,8 +33,7 @@ from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.objectives.retries import Attempts, memory_error
 from ouroloop.loop.objectives.warm import FORK, ONCE, WarmTrainer, wait_for_jobs, warm_up
-from ouroloop.loop.secrets import masked
-from ouroloop.loop.storage import storage_error
+from ouroloop.loop.recipes.secrets import masked
 
 MODULE = "ouroloop.loop.objectives.training"
 # What train.json keeps of every logged step; the rewards are a preference objective's (in units of

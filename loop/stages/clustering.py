@@ -10,9 +10,9 @@ from pathlib import Path
 from ouroloop.evals.tasks import Capability, Task
 from ouroloop.loop.config import ClusterConfig
 from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.folder.storage import write_text
 from ouroloop.loop.models.encoders import encoder_of
 from ouroloop.loop.records import Problem
-from ouroloop.loop.storage import write_text
 from ouroloop.monitors.strategies.lexical import Lexical
 from ouroloop.monitors.strategies.responses import Encoder, ResponseClusters
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.drawn import Stopped
 from ouroloop.loop.errors import RecipeError, RunStateError
+from ouroloop.loop.recipes import extensions
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages import costs
 from ouroloop.loop.stages.preflight import adjusted

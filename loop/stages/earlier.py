@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ouroloop.loop import tables
-from ouroloop.loop.integrity import refuse_damaged_file
+from ouroloop.loop.folder import tables
+from ouroloop.loop.folder.integrity import refuse_damaged_file
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example, Origin
 

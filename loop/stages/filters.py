@@ -14,9 +14,9 @@ from typing import Protocol
 
 from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.tasks import Task
-from ouroloop.loop import extensions
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.recipes import extensions
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.rows import Verdict
 from ouroloop.loop.stages import clustering

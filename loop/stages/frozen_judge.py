@@ -18,10 +18,10 @@ from typing import Any
 
 from ouroloop.evals import plugins
 from ouroloop.evals.tasks import Scorer
-from ouroloop.loop import extensions
 from ouroloop.loop.config import JudgeConfig, Recipe
 from ouroloop.loop.config.judge import BASELINE
 from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.recipes import extensions
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.constitution import Principle

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ouroloop.evals.tasks import Capability, Task
 from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.folder.storage import write_text
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages.judging import Strategy
-from ouroloop.loop.storage import write_text
 from ouroloop.monitors.strategies.strategy import CANONICALISERS, Canonicaliser
 from ouroloop.monitors.strategies.templates import Templates
 

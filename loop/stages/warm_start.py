@@ -17,11 +17,13 @@ from ouroloop.evals.conversations import questions_of
 from ouroloop.evals.near import Copies
 from ouroloop.evals.problem_files import read_demonstrations
 from ouroloop.evals.questions import normalised
-from ouroloop.loop import tables
 from ouroloop.loop.cache import cache_root, link_tree
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.recipe import DEFAULT_OBJECTIVE
 from ouroloop.loop.errors import DataError, TrainingError
+from ouroloop.loop.folder import tables
+from ouroloop.loop.folder.storage import write_text
+from ouroloop.loop.folder.store import ENVIRONMENT, read_json, sha256_of
 from ouroloop.loop.objectives.base import LearnsFrom
 from ouroloop.loop.objectives.job import Trainer, TrainingJob
 from ouroloop.loop.objectives.registry import learns_from
@@ -29,8 +31,6 @@ from ouroloop.loop.records import Problem
 from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.refine import derive_seed
-from ouroloop.loop.storage import write_text
-from ouroloop.loop.store import ENVIRONMENT, read_json, sha256_of
 
 EXAMPLES = "examples.parquet"
 CHECKPOINT = "checkpoint"

@@ -13,7 +13,7 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, UserError
 from ouroloop.loop.models.shape import read_shape
 from ouroloop.loop.models.sources import resolve_model
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.starting.settings import choose
 from ouroloop.loop.starting.survey import Source, Survey, look

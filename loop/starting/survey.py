@@ -18,7 +18,7 @@ from ouroloop.evals.sources import Row, read_rows
 from ouroloop.evals.tasks import Problem
 from ouroloop.loop.checks.lengths import Counter
 from ouroloop.loop.errors import DataError
-from ouroloop.loop.recipe_file import data_path
+from ouroloop.loop.recipes.recipe_file import data_path
 from ouroloop.monitors.arith.answers import canonical, is_number
 
 LONG_ANSWER = 12

@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop import automatic
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import CheckpointError
-from ouroloop.loop.integrity import refuse_damaged_checkpoint
+from ouroloop.loop.folder.integrity import refuse_damaged_checkpoint
+from ouroloop.loop.folder.store import RECIPE, read_json
 from ouroloop.loop.models.sources import resolve_model
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes import automatic
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Prompt, Request, Sampling
-from ouroloop.loop.store import RECIPE, read_json
 
 
 def _load_pyfunc(path: str) -> CheckpointModel:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ouroloop.evals.errors import DataError
-from ouroloop.loop.secrets import redacted
+from ouroloop.loop.recipes.secrets import redacted
 from ouroloop.loop.trackers.page import Memory
 from ouroloop.loop.trackers.points import began, flat
 from ouroloop.loop.views.reader import Json, RunData

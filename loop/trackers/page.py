@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ouroloop.loop.storage import write_text
+from ouroloop.loop.folder.storage import write_text
 from ouroloop.loop.trackers.headline import headline
 from ouroloop.loop.trackers.notes import note_of_round, note_of_run
 from ouroloop.loop.views.reader import Json, RoundData, RunData

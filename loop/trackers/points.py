@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ouroloop.loop.costs import COST
-from ouroloop.loop.integrity import COMMITTED, MANIFEST
+from ouroloop.loop.folder.integrity import COMMITTED, MANIFEST
 from ouroloop.loop.views.measures import MEASURES
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.report import trace

@@ -24,8 +24,8 @@ from ouroloop.evals.errors import DataError
 from ouroloop.loop.engines import children
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.extras import explain, extra_of
-from ouroloop.loop.secrets import redacted, unmasked
-from ouroloop.loop.storage import storage_error
+from ouroloop.loop.folder.storage import storage_error
+from ouroloop.loop.recipes.secrets import redacted, unmasked
 from ouroloop.loop.trackers.registry import trackers_of
 
 LOG = "tracking.log"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from ouroloop.loop.store import default_root
+from ouroloop.loop.folder.store import default_root
 from ouroloop.loop.views import costs
 from ouroloop.loop.views.measures import best_by
 from ouroloop.loop.views.reader import RunData

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import DamagedError
-from ouroloop.loop.integrity import refuse_damaged_file
-from ouroloop.loop.lines import contradicts_itself
+from ouroloop.loop.folder.integrity import refuse_damaged_file
+from ouroloop.loop.folder.lines import contradicts_itself
 
 
 def read_object(run: Path, path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.sums import round_folder
+from ouroloop.loop.folder.sums import round_folder
 from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.monitors.decision.blocks import ScoreError

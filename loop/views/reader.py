@@ -14,7 +14,7 @@ from typing import Any
 
 from ouroloop.loop.best import best_round
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.integrity import (
+from ouroloop.loop.folder.integrity import (
     CHECKPOINT,
     EVENTS,
     MANIFEST,
@@ -23,10 +23,10 @@ from ouroloop.loop.integrity import (
     refuse_damaged_file,
     round_folders,
 )
-from ouroloop.loop.lock import LOCK, is_held
+from ouroloop.loop.folder.lock import LOCK, is_held
+from ouroloop.loop.folder.store import ENVIRONMENT, PROBE_SET, RECIPE, WARM_START
+from ouroloop.loop.folder.sums import round_folder
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import ENVIRONMENT, PROBE_SET, RECIPE, WARM_START
-from ouroloop.loop.sums import round_folder
 from ouroloop.loop.views.files import read_column, read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView

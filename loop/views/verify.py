@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ouroloop.loop.integrity import verify
-from ouroloop.loop.ledger import open_round
-from ouroloop.loop.sums import Check, Status
+from ouroloop.loop.folder.integrity import verify
+from ouroloop.loop.folder.ledger import open_round
+from ouroloop.loop.folder.sums import Check, Status
 from ouroloop.loop.views.progress import markdown
 
 # (stage, done, total)

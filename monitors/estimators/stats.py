@@ -136,7 +136,8 @@ def share(
     # Equal scores have no spread between clusters: then n* stays at the number of clusters.
     if variance > ROUNDING * value * (1 - value) and num > 1:
         tail = (1 + level) / 2
-        shrink = float(ndtri(tail) / stdtrit(effective_df(residual_P), tail))
+        # At level 1 both quantiles are infinite, and the interval is [0, 1] whatever n* is.
+        shrink = float(ndtri(tail) / stdtrit(effective_df(residual_P), tail)) if tail < 1 else 1.0
         most = max(float(num), weight if num_samples is None else num_samples)
         effective = float(np.clip(value * (1 - value) / variance * shrink**2, num, most))
     return Estimate(value, *clopper_pearson(value * effective, effective, level), num)

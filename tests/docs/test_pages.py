@@ -14,7 +14,7 @@ import yaml
 from doc_pages import ALL, OUTPUT, ROOT, Block, Mark, blocks
 
 from ouroloop.loop.commands.parser import parser
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 
 MARKED = [block for block in ALL if block.language != OUTPUT]
 CONSOLE = [block for block in MARKED if block.language in ("console", "bash")]

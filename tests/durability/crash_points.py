@@ -25,9 +25,9 @@ from trials import Fault, Trial
 
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.ledger import JOURNAL, LEDGER
+from ouroloop.loop.folder.ledger import JOURNAL, LEDGER
+from ouroloop.loop.folder.store import Store, write_json
 from ouroloop.loop.setup import Setting, prepare
-from ouroloop.loop.store import Store, write_json
 from ouroloop.loop.views.verify import checks_of, is_whole
 
 # Those of Python's audit events that come before something on a disk changes.

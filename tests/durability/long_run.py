@@ -13,7 +13,7 @@ import worlds
 from trials import Fault, Trial
 from worlds import NAME, Child, finished, write_recipe
 
-from ouroloop.loop.store import Store
+from ouroloop.loop.folder.store import Store
 
 NUM_ROUNDS = 100
 # What later rounds may cost beyond early ones; the machine's own noise is most of it.

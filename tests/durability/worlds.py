@@ -36,11 +36,11 @@ from ouroloop.loop import runner
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines import registry
-from ouroloop.loop.integrity import EVENTS, MANIFEST, RUN
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.folder.integrity import EVENTS, MANIFEST, RUN
+from ouroloop.loop.folder.store import RECIPE as RECIPE_FILE
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Completion, Request
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import RECIPE as RECIPE_FILE
 
 # A run that takes longer hangs.
 PATIENCE_S = 300.0

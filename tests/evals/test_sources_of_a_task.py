@@ -135,7 +135,7 @@ def test_a_wrong_source_is_refused_with_its_place(files: Any, source: Any, says:
 
 def test_recipes_name_sources_relative_to_themselves(tmp_path: Path) -> None:
     from ouroloop.loop.errors import RecipeError
-    from ouroloop.loop.recipe_file import resolve
+    from ouroloop.loop.recipes.recipe_file import resolve
 
     raw: dict[str, Any] = {
         "name": "x",

@@ -11,7 +11,7 @@ import pytest
 
 from ouroloop.loop.experiments import index, loading, report, results
 from ouroloop.loop.experiments.report import FINDINGS
-from ouroloop.loop.recipe_file import load_recipe, resolve
+from ouroloop.loop.recipes.recipe_file import load_recipe, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / loading.HOME

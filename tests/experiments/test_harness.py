@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ouroloop.loop import integrity
 from ouroloop.loop.errors import EngineError, RunStateError, UserError
 from ouroloop.loop.experiments import harness, lending, results, rounds, tables
 from ouroloop.loop.experiments.study import Study, merge
-from ouroloop.loop.integrity import read_manifest
-from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.store import Store, write_json
-from ouroloop.loop.sums import Status, sealed
+from ouroloop.loop.folder import integrity
+from ouroloop.loop.folder.integrity import read_manifest
+from ouroloop.loop.folder.store import Store, write_json
+from ouroloop.loop.folder.sums import Status, sealed
+from ouroloop.loop.recipes.recipe_file import resolve
 
 for folder in ("loop", "engines"):
     sys.path.insert(0, str(Path(__file__).parents[1] / folder))

@@ -9,7 +9,7 @@ import pytest
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import harness, loading, report, results, worker
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.
 pytestmark = pytest.mark.slow

@@ -15,12 +15,12 @@ from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines.scripted import ScriptedEngine
-from ouroloop.loop.ledger import Ledger
-from ouroloop.loop.lines import proven
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.folder.ledger import Ledger
+from ouroloop.loop.folder.lines import proven
+from ouroloop.loop.folder.store import Store, read_rows, write_json
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store, read_rows, write_json
 
 TASK = ArithmeticTask()
 BY_QUESTION = {

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ouroloop.loop import automatic
 from ouroloop.loop.devices import Device, FloatType, Gpu, device_of, gpus
 from ouroloop.loop.engines.checkpoint import check_checkpoint, num_parameters
 from ouroloop.loop.errors import CheckpointError
-from ouroloop.loop.recipe_file import load_recipe, resolve
+from ouroloop.loop.recipes import automatic
+from ouroloop.loop.recipes.recipe_file import load_recipe, resolve
 from ouroloop.loop.setup import prepare, resolve_model
 
 OLD, NEW = Gpu("Tesla T4", "580.1", 7.5), Gpu("NVIDIA H200", "580.1", 9.0)

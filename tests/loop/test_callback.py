@@ -21,9 +21,9 @@ NUM_PROBLEMS = 60
 
 def callback():
     """The module, imported when a test runs: collecting tests must not take transformers along."""
-    import ouroloop.loop.callback
+    import ouroloop.loop.callback.monitor
 
-    return ouroloop.loop.callback
+    return ouroloop.loop.callback.monitor
 
 
 def model_at(step, accuracy=0.6):
@@ -123,7 +123,7 @@ def test_each_epoch_is_the_default_and_a_collapse_stops_the_training(tmp_path):
 
 
 def test_warn_only_says_so(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, "ouroloop.loop.callback"):
+    with caplog.at_level(logging.WARNING, "ouroloop.loop.callback.monitor"):
         training = Training(tmp_path, callback().CollapseMonitor(collapsing, on_halt="warn")).run(
             30
         )
@@ -270,7 +270,7 @@ class Breaks:
 
 @pytest.mark.parametrize("how", ["raises", "wrong row", "no rows", "other problems"])
 def test_a_measurement_that_fails_is_logged_and_marked_and_training_goes_on(tmp_path, caplog, how):
-    with caplog.at_level(logging.WARNING, "ouroloop.loop.callback"):
+    with caplog.at_level(logging.WARNING, "ouroloop.loop.callback.monitor"):
         training = Training(
             tmp_path / "broken", callback().CollapseMonitor(Breaks({10}, how), every_steps=5)
         ).run(20)
@@ -322,7 +322,7 @@ def test_our_own_errors_end_no_training_either(tmp_path, caplog, monkeypatch):
 
     The decision, the files and the trainer's log may fail.
     """
-    from ouroloop.loop import callback_record
+    from ouroloop.loop.callback import record
     from ouroloop.monitors.metrics.diversity import Diversity
 
     def boom(*_, **__):
@@ -342,7 +342,7 @@ def test_our_own_errors_end_no_training_either(tmp_path, caplog, monkeypatch):
     for owner, name in (
         (callback().DecisionRule, "decide"),
         (callback().CollapseMonitor, "_log_numbers"),
-        (callback_record, "_append"),
+        (record, "_append"),
     ):
         monkeypatch.setattr(owner, name, boom)
         training = Training(

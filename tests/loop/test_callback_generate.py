@@ -10,7 +10,7 @@ import torch
 from tiny import CHATML, save_tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ouroloop.loop.callback_generate import Generate
+from ouroloop.loop.callback.generate import Generate
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ouroloop.loop.callback_progress import Progress, lasting, measurements_left
+from ouroloop.loop.callback.progress import Progress, lasting, measurements_left
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "grpo.py"
 
@@ -85,7 +85,7 @@ def test_durations_are_short_texts():
     ("max_steps", "asked", "every"), [(200, None, 20), (12, None, 2), (200, 7, 7)]
 )
 def test_without_a_wish_it_measures_ten_times_over_the_training(max_steps, asked, every):
-    from ouroloop.loop.callback import CollapseMonitor
+    from ouroloop.loop.callback.monitor import CollapseMonitor
 
     monitor = CollapseMonitor(lambda *_: [], every_steps=asked)
     monitor._choose_steps(SimpleNamespace(max_steps=max_steps))

@@ -20,7 +20,7 @@ from ouroloop.loop.checks.findings import Level
 from ouroloop.loop.costs import Purpose, sampled
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.models.shape_of_config import read_config, shape_of
-from ouroloop.loop.recipe_file import load_recipe, resolve
+from ouroloop.loop.recipes.recipe_file import load_recipe, resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages.costs import costs_of
 from ouroloop.loop.views.reader import read_run

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ouroloop.loop.errors import UserError
-from ouroloop.loop.recipe_file import load_recipe
+from ouroloop.loop.recipes.recipe_file import load_recipe
 from ouroloop.loop.runner import run
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.views.reader import read_run

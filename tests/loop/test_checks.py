@@ -10,7 +10,7 @@ from ouroloop.loop import checks
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.checks import Level, data, lengths, probe_set
 from ouroloop.loop.checks.findings import Finding, as_text
-from ouroloop.loop.recipe_file import load_recipe, resolve
+from ouroloop.loop.recipes.recipe_file import load_recipe, resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views import power
 from ouroloop.monitors.decision.power import CHANCES, Power

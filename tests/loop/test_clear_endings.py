@@ -19,10 +19,10 @@ from faults import HANGING_TRACKERS
 from ouroloop.loop import runner
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import StorageError
-from ouroloop.loop.lock import locked
+from ouroloop.loop.folder.lock import locked
+from ouroloop.loop.folder.storage import storage_error
+from ouroloop.loop.folder.store import Store, write_json
 from ouroloop.loop.objectives import training
-from ouroloop.loop.storage import storage_error
-from ouroloop.loop.store import Store, write_json
 from ouroloop.loop.trackers import process
 from ouroloop.loop.trackers.mlflow_store import refuse_damaged_store
 

@@ -13,7 +13,7 @@ from ouroloop.evals.near import Copies
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.checks import Level, copies
 from ouroloop.loop.controller import Campaign
-from ouroloop.loop.recipe_file import load_recipe
+from ouroloop.loop.recipes.recipe_file import load_recipe
 from ouroloop.loop.rows import Example
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages.dataset import Screen

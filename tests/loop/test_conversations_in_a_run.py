@@ -8,9 +8,9 @@ from scripted_world import carry
 
 from ouroloop.loop.engines.scripted import Answer, ScriptedEngine
 from ouroloop.loop.errors import PromptTooLongError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.folder.store import read_rows
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import read_rows
 
 pytestmark = pytest.mark.slow
 

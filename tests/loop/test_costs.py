@@ -11,7 +11,7 @@ from scripted_world import Model, carry, small, uncommit
 
 from ouroloop.loop.costs import TOTAL, WATCHED, Purpose, estimand_of
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages.costs import costs_of, read

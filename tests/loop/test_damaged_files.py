@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from scripted_world import Model, carry, no_training, small
 
-from ouroloop.loop import integrity, ledger
 from ouroloop.loop import round as round_module
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import DamagedError
+from ouroloop.loop.folder import integrity, ledger
+from ouroloop.loop.folder.store import Store
+from ouroloop.loop.folder.sums import Status, sum_of
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import Store
-from ouroloop.loop.sums import Status, sum_of
 from ouroloop.loop.views import verify as shown
 from ouroloop.loop.views.reader import read_run
 
@@ -150,7 +150,7 @@ def test_large_weights_are_hashed_when_they_are_used_and_by_verify(
     hashed = []
     plain = sum_of
     monkeypatch.setattr(
-        "ouroloop.loop.sums.sum_of", lambda path: hashed.append(path) or plain(path)
+        "ouroloop.loop.folder.sums.sum_of", lambda path: hashed.append(path) or plain(path)
     )
     flip(weights)
     store = Store.open(run)

@@ -7,7 +7,7 @@ from scripted_world import RECIPE
 
 from ouroloop.loop.checks import Level, data, probe_set
 from ouroloop.loop.errors import DataError, RecipeError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages.constitution import load_constitution
 

@@ -7,17 +7,18 @@ import pytest
 import yaml
 from scripted_world import recipe
 
-from ouroloop.loop import frozen, runner
+from ouroloop.loop import runner
 from ouroloop.loop.config import JudgeConfig
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.frozen import changed_versions, digest_of, inputs_of, refuse_other_inputs
-from ouroloop.loop.integrity import RUN
-from ouroloop.loop.recipe_file import load_recipe
+from ouroloop.loop.folder import frozen
+from ouroloop.loop.folder.frozen import changed_versions, digest_of, inputs_of, refuse_other_inputs
+from ouroloop.loop.folder.integrity import RUN
+from ouroloop.loop.folder.store import PROBE_SET, Store
+from ouroloop.loop.folder.sums import unseal
+from ouroloop.loop.recipes.recipe_file import load_recipe
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages.frozen_judge import Judge
-from ouroloop.loop.store import PROBE_SET, Store
-from ouroloop.loop.sums import unseal
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.
 pytestmark = pytest.mark.slow

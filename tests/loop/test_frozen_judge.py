@@ -19,7 +19,7 @@ from ouroloop.loop import checks
 from ouroloop.loop.checks import Level
 from ouroloop.loop.config import JudgeConfig, ProbeConfig
 from ouroloop.loop.errors import DataError, EngineError, RecipeError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.round_view import samples_of
 from ouroloop.loop.rows import JudgementRow, ProbeRow

@@ -13,8 +13,8 @@ from scripted_world import Model, no_training, small
 from ouroloop.loop import runner
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import EngineError
+from ouroloop.loop.folder.store import Store, sha256_of
 from ouroloop.loop.models.sources import resolve_model
-from ouroloop.loop.store import Store, sha256_of
 from ouroloop.loop.views.reader import read_run
 
 BASE_SHA256 = sha256_of(resolve_model("arithmetic/base"))

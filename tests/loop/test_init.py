@@ -13,7 +13,7 @@ from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop import checks
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.checks import data, lengths
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.starting import sizes as sizing
 from ouroloop.loop.starting.settings import choose

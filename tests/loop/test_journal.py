@@ -13,12 +13,12 @@ from scripted_world import Model, no_training, recipe
 
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines.scripted import Answer, ScriptedEngine
-from ouroloop.loop.journal import Journal, JournalledEngine
-from ouroloop.loop.ledger import JOURNAL, LEDGER, identity
+from ouroloop.loop.folder.journal import Journal, JournalledEngine
+from ouroloop.loop.folder.ledger import JOURNAL, LEDGER, identity
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.records import Request, Sampling
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store
 from ouroloop.loop.views.reader import read_run
 
 ASKED = Request("001/student/p/draft/0", "Q: 1+1\nA:", Sampling(0.7), 5)

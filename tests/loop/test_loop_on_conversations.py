@@ -11,8 +11,8 @@ from tiny import save_tiny_llama
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.transformers_local import load_codec
+from ouroloop.loop.folder.store import read_json
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import read_json
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 from scripted_world import SMALL, Model, carry, no_training, recipe, rows, small
 
 from ouroloop.loop.errors import EngineError, PromptTooLongError, RunStateError
-from ouroloop.loop.store import Store, read_json
+from ouroloop.loop.folder.store import Store, read_json
 from ouroloop.loop.views.reader import read_run
 
 

@@ -20,10 +20,10 @@ from real_data import GSM8K
 
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.served_weights import Change
-from ouroloop.loop.ledger import JOURNAL
-from ouroloop.loop.lines import read_lines
+from ouroloop.loop.folder.ledger import JOURNAL
+from ouroloop.loop.folder.lines import read_lines
+from ouroloop.loop.folder.store import read_json, read_rows
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import read_json, read_rows
 from ouroloop.loop.views.reader import read_run
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from ouroloop.loop.__main__ import main
+from ouroloop.loop.folder.store import read_json
 from ouroloop.loop.setup import resolve_model
-from ouroloop.loop.store import read_json
 from ouroloop.loop.views.reader import read_run
 
 pytestmark = pytest.mark.slow

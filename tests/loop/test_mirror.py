@@ -11,11 +11,11 @@ from scripted_world import Model, copying, small
 from ouroloop.loop import runner
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError, StorageError
-from ouroloop.loop.ledger import JOURNAL
-from ouroloop.loop.lock import LOCK, STALE_SECONDS, Holder
-from ouroloop.loop.mirror import Mirror, is_url, mirror_of
+from ouroloop.loop.folder.ledger import JOURNAL
+from ouroloop.loop.folder.lock import LOCK, STALE_SECONDS, Holder
+from ouroloop.loop.folder.mirror import Mirror, is_url, mirror_of
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store
 from ouroloop.loop.views.verify import checks_of, is_whole
 
 
@@ -165,7 +165,7 @@ def test_a_storage_that_fails_costs_the_run_a_warning(tmp_path, monkeypatch):
     settings = small(rounds=1, peft=None, storage={"url": f"file://{tmp_path}/copy"})
     store = Store.create(tmp_path / "runs", settings, "none")
     said = []
-    monkeypatch.setattr("ouroloop.loop.mirror.Mirror", Full)
+    monkeypatch.setattr("ouroloop.loop.folder.mirror.Mirror", Full)
     runner._copy(mirror_of(settings), store, type("P", (), {"say": said.append}))
     store.close()
     assert said == ["warning: storage.url: no room"]

@@ -17,12 +17,12 @@ from ouroloop.loop.checks.memory import GIB, Room
 from ouroloop.loop.devices import Device, FloatType
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.errors import RecipeError, RunStateError
-from ouroloop.loop.frozen import inputs_of, refuse_other_inputs
+from ouroloop.loop.folder.frozen import inputs_of, refuse_other_inputs
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.models.shape import Matrix, Shape, read_shape
 from ouroloop.loop.models.sources import resolve_model
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import Setting, prepare
-from ouroloop.loop.store import Store
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.
 pytestmark = pytest.mark.slow

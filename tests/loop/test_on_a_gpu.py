@@ -28,12 +28,12 @@ from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.experiments import loading
+from ouroloop.loop.folder.store import read_json
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.training import train
 from ouroloop.loop.records import Request, Sampling
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.stages.prompts import CHAT, render
-from ouroloop.loop.store import read_json
 from ouroloop.loop.views.reader import read_run
 
 PUBLISHED = [p.name for p in loading.available() if Path(f"runs/recipes/{p.name}_hf.yaml").exists()]

@@ -14,7 +14,7 @@ import pytest
 from scripted_world import Model, carry, recipe
 
 from ouroloop.evals.worlds.arithmetic import world
-from ouroloop.loop.store import read_json
+from ouroloop.loop.folder.store import read_json
 from ouroloop.loop.trackers.points import plain, points
 from ouroloop.loop.views.compare import compare, compare_table
 from ouroloop.loop.views.headlines import SCORED_TABLE

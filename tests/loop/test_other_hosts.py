@@ -11,16 +11,16 @@ from dataclasses import replace
 import pytest
 from scripted_world import Model, copying, small
 
-from ouroloop.loop import lock
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines import moved
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.errors import CheckpointError, RecipeError, RunStateError
-from ouroloop.loop.frozen import inputs_of, refuse_other_inputs
-from ouroloop.loop.lock import LOCK, STALE_SECONDS, Holder, is_held, locked
+from ouroloop.loop.folder import lock
+from ouroloop.loop.folder.frozen import inputs_of, refuse_other_inputs
+from ouroloop.loop.folder.lock import LOCK, STALE_SECONDS, Holder, is_held, locked
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store
 
 
 @pytest.fixture(autouse=True)

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import pytest
 from scripted_world import RECIPE, SMALL, Model, carry, no_training
 
-from ouroloop.loop import checks, extensions, runner
+from ouroloop.loop import checks, runner
 from ouroloop.loop.engines.scripted import ScriptedEngine
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.folder.store import read_json, read_rows
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes import extensions
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import read_json, read_rows
 from ouroloop.loop.trackers.process import safe_sync
 
 LETTERS = '''

@@ -18,7 +18,7 @@ from ouroloop.loop.engines.students import refuse_unfit
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.models.shape import read_shape
 from ouroloop.loop.models.sources import resolve_model
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 
 NOBODY = "127.0.0.1:1"

@@ -12,7 +12,7 @@ from ouroloop.loop import checks
 from ouroloop.loop.engines.scripted import STOP_TOKEN
 from ouroloop.loop.errors import EngineError, RecipeError
 from ouroloop.loop.objectives.registry import OBJECTIVES, learns_from
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages import plan

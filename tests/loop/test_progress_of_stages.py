@@ -6,8 +6,8 @@ import pytest
 from scripted_world import Model, no_training, small
 
 from ouroloop.loop.controller import Campaign
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.config import ReasoningConfig
 from ouroloop.loop.engines.scripted import Answer, ScriptedEngine
 from ouroloop.loop.reasoning import Reasoning, ThinkingTask
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Completion, Prompt, Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare

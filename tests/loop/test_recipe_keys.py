@@ -19,8 +19,8 @@ from ouroloop.loop.engines.ray_cluster import bundle_of
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.engines.vllm_local import engine_arguments
 from ouroloop.loop.errors import CheckpointError, RecipeError
-from ouroloop.loop.mirror import mirror_of
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.folder.mirror import mirror_of
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.setup import prepare, resolve_model

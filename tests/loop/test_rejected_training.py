@@ -5,8 +5,8 @@ import json
 import pytest
 from scripted_world import Model, carry, no_training, small
 
+from ouroloop.loop.folder.store import write_json
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import write_json
 from ouroloop.monitors.names import Action
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.

@@ -25,10 +25,10 @@ from ouroloop.loop.engines import children, remote
 from ouroloop.loop.engines.pacing import Limits
 from ouroloop.loop.engines.scripted import STOP_TOKEN
 from ouroloop.loop.errors import EngineError
-from ouroloop.loop.ledger import JOURNAL
+from ouroloop.loop.folder.ledger import JOURNAL
+from ouroloop.loop.folder.store import read_json, read_rows
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import resolve_model
-from ouroloop.loop.store import read_json, read_rows
 from ouroloop.loop.views.account import sentences
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import read_run

@@ -9,13 +9,13 @@ from scripted_world import SMALL as FEW
 from scripted_world import Model, no_training, recipe
 from scripted_world import carry as carry_on
 
-from ouroloop.loop import retention
 from ouroloop.loop.errors import DamagedError, RunStateError
-from ouroloop.loop.integrity import MANIFEST
+from ouroloop.loop.folder import retention
+from ouroloop.loop.folder.integrity import MANIFEST
+from ouroloop.loop.folder.store import Store, read_json
+from ouroloop.loop.folder.sums import Status
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
-from ouroloop.loop.store import Store, read_json
-from ouroloop.loop.sums import Status
 from ouroloop.loop.views import verify
 from ouroloop.loop.views.endings import closing_text
 from ouroloop.loop.views.reader import read_run

@@ -12,12 +12,12 @@ from scripted_world import Model, carry, no_training, small, uncommit
 
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.integrity import MANIFEST
-from ouroloop.loop.ledger import JOURNAL, LEDGER
+from ouroloop.loop.folder.integrity import MANIFEST
+from ouroloop.loop.folder.ledger import JOURNAL, LEDGER
+from ouroloop.loop.folder.store import Store, read_json, sha256_of
 from ouroloop.loop.round import Json, JsonList, Round, Table
 from ouroloop.loop.rows import Example, ProbeRow, RoundPlan, Training
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store, read_json, sha256_of
 from ouroloop.monitors.decision.records import Decision, TierEvidence
 from ouroloop.monitors.names import Action, Tier
 

@@ -8,13 +8,13 @@ import pytest
 import yaml
 from scripted_world import Model, carry, recipe, small
 
-from ouroloop.loop import store as store_module
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import DamagedError, RecipeError, RunStateError
-from ouroloop.loop.plain_yaml import read_yaml
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.folder import store as store_module
+from ouroloop.loop.folder.store import RECIPE, Store
+from ouroloop.loop.recipes.plain_yaml import read_yaml
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import RECIPE, Store
 from ouroloop.loop.trackers import process
 
 

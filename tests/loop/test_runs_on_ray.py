@@ -18,10 +18,10 @@ from ouroloop.loop.engines import weight_sync, weight_sync_truth
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.ray_cluster import ray_engine
 from ouroloop.loop.errors import StaleWeightsError
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.records import Request, Sampling
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store
 
 # Every test needs the cluster, a dozen processes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

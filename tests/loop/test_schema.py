@@ -15,7 +15,7 @@ import yaml
 
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.config.schema import keys, recipe_schema
-from ouroloop.loop.recipe_file import load_recipe, resolve
+from ouroloop.loop.recipes.recipe_file import load_recipe, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "runs/recipes").glob("*.yaml"))
@@ -110,7 +110,10 @@ def test_the_schema_refuses_what_the_loop_refuses(wrong):
 
 @pytest.mark.slow
 def test_importing_the_config_loads_neither_torch_nor_pyarrow():
-    code = "import sys, ouroloop.loop.config.schema, ouroloop.loop.recipe_file; print(*sys.modules)"
+    code = (
+        "import sys, ouroloop.loop.config.schema, ouroloop.loop.recipes.recipe_file;"
+        "print(*sys.modules)"
+    )
     child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     heavy = {"torch", "pyarrow", "numpy", "transformers", "trl", "datasets", "openai"}

@@ -12,12 +12,12 @@ from ouroloop.loop import checks
 from ouroloop.loop.checks import Level
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.folder.store import read_json
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import ProbeRow
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages import judgement
-from ouroloop.loop.store import read_json
 
 SCORER = '''
 import numpy as np

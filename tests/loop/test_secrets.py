@@ -7,12 +7,12 @@ import pytest
 import yaml
 from scripted_world import SMALL, Model, carry, no_training, recipe
 
-from ouroloop.loop import secrets
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.objectives.job import TrainingJob
-from ouroloop.loop.recipe_file import load_recipe, resolve
-from ouroloop.loop.store import Store
+from ouroloop.loop.recipes import secrets
+from ouroloop.loop.recipes.recipe_file import load_recipe, resolve
 from ouroloop.loop.trackers import process
 
 HIDDEN = {

@@ -8,7 +8,7 @@ import pytest
 from scripted_world import recipe
 
 from ouroloop.loop import serving
-from ouroloop.loop.journal import Journal, JournalledEngine
+from ouroloop.loop.folder.journal import Journal, JournalledEngine
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.serving import Serving
 from ouroloop.loop.setup import prepare

@@ -22,10 +22,10 @@ from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import EngineError, RunStateError
+from ouroloop.loop.folder.store import Store, sha256_of, write_json
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives.job import Retry
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store, sha256_of, write_json
 from ouroloop.loop.views.account import sentences
 from ouroloop.loop.views.reader import read_run
 

@@ -7,8 +7,8 @@ import pytest
 from scripted_world import carry
 
 from ouroloop.loop.engines.scripted import ScriptedEngine
-from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.store import read_rows
+from ouroloop.loop.folder.store import read_rows
+from ouroloop.loop.recipes.recipe_file import resolve
 
 SYSTEM = "Be brief."
 

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.lines import read_lines
+from ouroloop.loop.folder.lines import read_lines
+from ouroloop.loop.folder.tables import from_json, read_table, schema_of, to_json, write_table
 from ouroloop.loop.records import Completion, Critique, Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import AuditRow, Example, ProbeRow, RoundPlan, Verdict
-from ouroloop.loop.tables import from_json, read_table, schema_of, to_json, write_table
 
 EXAMPLE = Example("p", (1, 2), (3,), "text", "kept", 4, strategy=None, sample_id="s")
 

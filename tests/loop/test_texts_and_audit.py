@@ -15,10 +15,10 @@ from ouroloop.evals.tasks import Problem
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.engines.scripted import Answer
 from ouroloop.loop.errors import PromptTooLongError
+from ouroloop.loop.folder.store import read_json
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages.texts import hold_out
-from ouroloop.loop.store import read_json
 
 CRITIC = {"gold": False, "steps": False, "critic": True}
 

@@ -9,11 +9,11 @@ import pytest
 from scripted_world import Model, carry, recipe
 from trace_matrix import CASES, NUM_SAMPLES, VERDICTS, rows
 
+from ouroloop.loop.folder.store import read_json, read_rows
+from ouroloop.loop.folder.tables import to_json as record_to_json
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import ProbeRow, RoundPlan
 from ouroloop.loop.stages import decide
-from ouroloop.loop.store import read_json, read_rows
-from ouroloop.loop.tables import to_json as record_to_json
 from ouroloop.loop.views.monitor import monitor, text, to_json
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.guarded import QuantityId

@@ -8,8 +8,8 @@ from scripted_world import TASK, Model, carry, no_training, small
 from ouroloop.evals.errors import DataError as FileError
 from ouroloop.evals.problem_files import read_demonstrations
 from ouroloop.loop.errors import DataError, RecipeError, TrainingError
+from ouroloop.loop.folder.store import read_rows
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import read_rows
 from ouroloop.loop.views.reader import read_run
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.

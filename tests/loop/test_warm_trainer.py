@@ -18,12 +18,12 @@ from faults import TrainerFaults, child_path, is_alive, wait_until
 from ouroloop.loop import runner
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import TrainerSilentError, TrainingError
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.warm import WarmTrainer
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store
 
 ROOT = Path(__file__).parents[2]
 

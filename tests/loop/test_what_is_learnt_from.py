@@ -10,8 +10,8 @@ from scripted_world import TASK, Model, carry, recipe
 
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.errors import RecipeError, UserError
+from ouroloop.loop.folder.store import read_json, read_rows
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import read_json, read_rows
 
 ONE = {
     "rounds": 1,

@@ -179,7 +179,7 @@ def test_gold_filtering_without_gold_answers_is_refused_with_the_alternative(tmp
 
 
 def test_every_committed_recipe_is_valid(monkeypatch):
-    from ouroloop.loop.recipe_file import load_recipe
+    from ouroloop.loop.recipes.recipe_file import load_recipe
 
     monkeypatch.setenv("OUROLOOP_DATA", "/data")
     recipes = sorted(Path("runs/recipes").glob("*.yaml"))
@@ -196,7 +196,7 @@ def test_every_embedded_model_is_a_checkpoint_with_a_card(name):
 
 
 def test_the_demos_two_arms_differ_in_name_and_guard_alone():
-    from ouroloop.loop.recipe_file import differing_keys, load_recipe
+    from ouroloop.loop.recipes.recipe_file import differing_keys, load_recipe
 
     guarded, unguarded = (
         load_recipe(Path(f"runs/recipes/{name}.yaml")).to_json() for name in ("demo", "unguarded")
@@ -208,7 +208,7 @@ def test_the_demos_two_arms_differ_in_name_and_guard_alone():
 
 
 def test_the_loops_own_templates_are_plain_text_for_a_checkpoint_without_chat_template(tmp_path):
-    from ouroloop.loop.recipe_file import resolve
+    from ouroloop.loop.recipes.recipe_file import resolve
     from ouroloop.loop.setup import prepare
 
     (tmp_path / "problems.jsonl").write_text(

@@ -9,7 +9,7 @@ import pytest
 from ouroloop.loop.errors import CheckpointError
 from ouroloop.loop.models.names import BUILT_IN
 from ouroloop.loop.models.sources import resolve_model
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 
 
 @pytest.mark.parametrize(

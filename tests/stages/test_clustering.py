@@ -11,7 +11,7 @@ import pytest
 from ouroloop.evals.tasks import Capability, Problem
 from ouroloop.loop.config import ClusterConfig
 from ouroloop.loop.errors import CheckpointError, RunStateError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages.clustering import Responses, responses_of
 from ouroloop.monitors.strategies.lexical import Lexical

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from ouroloop.loop import tables
 from ouroloop.loop.config import DatasetConfig
 from ouroloop.loop.errors import DamagedError
+from ouroloop.loop.folder import tables
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.dataset import Sources, own_examples

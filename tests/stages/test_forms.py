@@ -11,7 +11,7 @@ from real_data import DATA
 from ouroloop.evals.tasks import Form, Problem, Prompts, Turn
 from ouroloop.loop.engines.scripted import Answer, ScriptedEngine, as_text
 from ouroloop.loop.errors import PromptTooLongError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.stages.constitution import Principle, Shots, load_constitution
 from ouroloop.loop.stages.dataset import kept_examples
 from ouroloop.loop.stages.dialogue import read_dialogue

@@ -17,13 +17,13 @@ from ouroloop.evals.tasks import Grade, Problem, StepCheck
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.folder.store import read_rows, write_rows
+from ouroloop.loop.folder.tables import schema_of, write_table
 from ouroloop.loop.records import Completion, Sample
 from ouroloop.loop.rows import AuditRow, ProbeRow, Verdict
 from ouroloop.loop.stages import audit, filters
 from ouroloop.loop.stages.judging import Value, judge_text
 from ouroloop.loop.stages.naming import Learned
-from ouroloop.loop.store import read_rows, write_rows
-from ouroloop.loop.tables import schema_of, write_table
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import read_run
 

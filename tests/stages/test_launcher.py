@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ouroloop.loop import extensions
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives import joining, launcher, training
 from ouroloop.loop.objectives.job import TrainingJob
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes import extensions
+from ouroloop.loop.recipes.recipe_file import resolve
 
 NAMES = ("deepspeed_zero3", "one_gpu", "several_gpus", "several_nodes", "two_cpu_processes")
 

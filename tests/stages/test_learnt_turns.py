@@ -13,10 +13,10 @@ from tiny import save_tiny_llama
 from ouroloop.evals.tasks import Problem, Prompts, Turn
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.tokens import Codec
+from ouroloop.loop.folder.tables import read_table, write_table
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.encode import Encoder
-from ouroloop.loop.tables import read_table, write_table
 
 # All of them: transformers comes along.
 pytestmark = pytest.mark.slow
@@ -145,7 +145,7 @@ def test_what_somebody_wrote_as_a_stop_token_is_learnt_as_text() -> None:
 
 def test_a_recipe_that_learns_all_turns_needs_a_chat_template() -> None:
     from ouroloop.loop.errors import RecipeError
-    from ouroloop.loop.recipe_file import resolve
+    from ouroloop.loop.recipes.recipe_file import resolve
     from ouroloop.loop.setup import prepare
 
     with pytest.raises(RecipeError, match="needs a checkpoint with a chat template"):

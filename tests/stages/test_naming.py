@@ -53,7 +53,7 @@ def test_the_recipes_choice_names_the_strategies():
 def test_a_run_whose_strategies_are_learned_names_every_round_by_round_0(tmp_path):
     from scripted_world import Model, carry, recipe
 
-    from ouroloop.loop.store import read_rows
+    from ouroloop.loop.folder.store import read_rows
 
     settings = recipe(rounds=1, monitors={"canonicaliser": "templates"})
     _, path = carry(tmp_path, Model(), settings)

@@ -16,7 +16,7 @@ from ouroloop.evals.tasks import Problem, Prompts
 from ouroloop.loop.config import PairsConfig
 from ouroloop.loop.engines.scripted import STOP_TOKEN, ScriptedEngine
 from ouroloop.loop.errors import DataError, PromptTooLongError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Completion, Critique, Sample
 from ouroloop.loop.rows import Verdict
 from ouroloop.loop.stages import pairs

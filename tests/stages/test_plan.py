@@ -10,7 +10,7 @@ import pytest
 
 from ouroloop.evals.tasks import Problem, Prompts
 from ouroloop.loop.config import DatasetConfig, FilterConfig, InterventionConfig, MonitorConfig
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.rows import Example, ProbeRow, RoundPlan
 from ouroloop.loop.stages import plan
 from ouroloop.loop.stages.dataset import Screen, Sources, assemble

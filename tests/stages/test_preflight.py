@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.stages.preflight import adjusted, check
 from ouroloop.monitors.base import AuditItems, Pool

@@ -11,7 +11,7 @@ import pytest
 
 from ouroloop.evals.tasks import Problem, Prompts
 from ouroloop.loop.config import DatasetConfig, FilterConfig, InterventionConfig
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Completion, Sample
 from ouroloop.loop.rows import Example, PreflightAction, ProbeRow, RoundPlan
 from ouroloop.loop.stages import filters, plan, preflight

@@ -17,7 +17,7 @@ from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.settings import setting_types
 from ouroloop.loop.objectives.sft_settings import RESERVED, check_settings, settings_for
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_right_one() -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from ouroloop.loop.integrity import COMMITTED
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.folder.integrity import COMMITTED
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages import costs
 from ouroloop.monitors.registry import measure_all, monitors_for

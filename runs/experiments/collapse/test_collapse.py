@@ -2,7 +2,7 @@
 
 import pytest
 
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from runs.experiments.collapse.findings import COLUMNS, goals
 from runs.experiments.collapse.study import STUDY

@@ -13,7 +13,7 @@ from ouroloop.evals.worlds.arithmetic import principles, world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.engines.scripted import ScriptedEngine
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages.constitution import load_constitution
 from ouroloop.loop.stages.prompts import resolve_prompts

@@ -19,10 +19,10 @@ import pyarrow as pa
 from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments.afterwards import serve, setting_of
+from ouroloop.loop.folder.store import read_rows, write_rows
 from ouroloop.loop.records import Completion, Problem, Request, Sampling
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.refine import Refiner, derive_seed, gather_bounded
-from ouroloop.loop.store import read_rows, write_rows
 from ouroloop.loop.views.reader import RoundData, read_run
 
 # Two and three digits; missing addends, two to five calculations by one and the same strategy.

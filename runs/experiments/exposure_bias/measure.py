@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ouroloop.loop.experiments.afterwards import setting_of
-from ouroloop.loop.store import read_rows
+from ouroloop.loop.folder.store import read_rows
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.estimators.majority import right_votes
 from ouroloop.monitors.estimators.stats import mean, mean_in_unit, paired

@@ -9,7 +9,7 @@ import pytest
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import prepare
 from runs.experiments.exposure_bias import findings, measure, study

@@ -19,10 +19,10 @@ from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.afterwards import file_of, serve, setting_of
 from ouroloop.loop.experiments.tables import Rows, alarmed
+from ouroloop.loop.folder.store import read_json, write_json
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.refine import Refiner, gather_bounded
-from ouroloop.loop.store import read_json, write_json
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.estimators.stats import paired
 from ouroloop.monitors.estimators.ustatistics import pass_at_k

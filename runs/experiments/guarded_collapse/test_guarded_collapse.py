@@ -10,7 +10,7 @@ import pytest
 
 from ouroloop.evals.worlds.arithmetic.task import SHORTCUT, ArithmeticTask
 from ouroloop.loop.experiments import report, results, rounds
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.svg import save_figure
 from runs.experiments.guarded_collapse import arms, findings, notes
@@ -228,7 +228,7 @@ def test_runs_that_ended_early_are_drawn_too(tmp_path):
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_planted_base_has_learnt_from_a_few_shortcuts_and_is_made_once(tmp_path):
-    from ouroloop.loop.store import read_rows
+    from ouroloop.loop.folder.store import read_rows
     from runs.experiments.guarded_collapse import planted
 
     checkpoint = planted.plant(tmp_path / "planted")

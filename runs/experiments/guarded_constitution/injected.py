@@ -27,7 +27,7 @@ import numpy as np
 from ouroloop.evals.tasks import Problem
 from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.recipe_file import load_recipe
+from ouroloop.loop.recipes.recipe_file import load_recipe
 from ouroloop.loop.round import Round
 from ouroloop.loop.round_view import samples_of
 from ouroloop.loop.rows import JudgementRow, ProbeRow

@@ -9,7 +9,7 @@ import numpy as np
 
 from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.loop.experiments.rounds import mean_of, tokens, values
-from ouroloop.loop.store import CLUSTERS
+from ouroloop.loop.folder.store import CLUSTERS
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.ustatistics import distinct_pair_share, same_pairs

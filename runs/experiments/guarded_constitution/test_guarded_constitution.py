@@ -11,7 +11,7 @@ import pytest
 
 from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.recipe_file import load_recipe, resolve
+from ouroloop.loop.recipes.recipe_file import load_recipe, resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import JudgementRow, ProbeRow
 from ouroloop.loop.setup import prepare

@@ -9,7 +9,7 @@ import math
 import pytest
 
 from ouroloop.evals.worlds.arithmetic import world
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from runs.experiments.magister import findings, measure, study
 from runs.experiments.magister.figure import draw

@@ -12,10 +12,10 @@ from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.study import last_checkpoint
+from ouroloop.loop.folder.store import read_json, read_rows, write_json
 from ouroloop.loop.objectives import training
 from ouroloop.loop.records import Request, Sampling
 from ouroloop.loop.stages.prompts import render
-from ouroloop.loop.store import read_json, read_rows, write_json
 from ouroloop.loop.views.reader import read_run
 
 from .systems import FORMS, NAMES, NEEDED, form_of

@@ -16,7 +16,7 @@ import pytest
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.experiments.study import Study
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from runs.experiments.orca import measure, study, systems
 from runs.experiments.orca.figure import draw

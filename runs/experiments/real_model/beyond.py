@@ -23,11 +23,11 @@ from ouroloop.loop.experiments import afterwards, rounds
 from ouroloop.loop.experiments.afterwards import serve, setting_of
 from ouroloop.loop.experiments.lending import lendable
 from ouroloop.loop.experiments.study import arm_of, seed_of
+from ouroloop.loop.folder.store import read_json, write_json
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.judging import judge_text
 from ouroloop.loop.stages.refine import Refiner, gather_bounded
-from ouroloop.loop.store import read_json, write_json
 from ouroloop.loop.views.reader import RunData, read_run
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import mean, paired

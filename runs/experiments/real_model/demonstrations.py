@@ -19,7 +19,7 @@ from typing import Any
 
 from ouroloop.evals.grading import grade
 from ouroloop.evals.steps import check
-from ouroloop.loop.storage import write_text
+from ouroloop.loop.folder.storage import write_text
 
 from .ways import WAYS, Equation, Operation, Tree, operations, parse, plain, spell, value, write
 

@@ -16,7 +16,7 @@ from ouroloop.evals.questions import normalised
 from ouroloop.loop.experiments import afterwards, results, rounds
 from ouroloop.loop.experiments.study import merge
 from ouroloop.loop.experiments.worker import Worker
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from runs.experiments.real_model import arms, beyond, data, findings, warm_start
 from runs.experiments.real_model import study as study_module

@@ -5,7 +5,7 @@ And the goals on made-up rows.
 
 import pytest
 
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from runs.experiments.rft import findings, measure, study
 from runs.experiments.rft.figure import draw

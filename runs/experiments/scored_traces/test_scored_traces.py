@@ -5,7 +5,7 @@ import math
 import pytest
 from scripted_world import Model, carry, recipe
 
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
 from runs.experiments.scored_traces import afterwards, findings, measure, study
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.monitors.base import Samples
 from ouroloop.monitors.estimators.majority import majority_at

@@ -9,7 +9,7 @@ from scripted_world import Model, carry, recipe
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import read_run
 from runs.experiments.self_critique import arms, chains, findings, measure, notes, reviser

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ouroloop.loop.experiments import tables
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.base import Reading

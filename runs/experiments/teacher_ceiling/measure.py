@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.folder.store import read_json
+from ouroloop.loop.folder.tables import from_json
 from ouroloop.loop.rows import Preflight
-from ouroloop.loop.store import read_json
-from ouroloop.loop.tables import from_json
 from ouroloop.loop.views.reader import RoundData, read_run
 
 from .problems import DIGITS

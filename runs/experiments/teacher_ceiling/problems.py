@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.worlds.arithmetic import world
-from ouroloop.loop.storage import write_text
+from ouroloop.loop.folder.storage import write_text
 
 # Sums of three digits, of which the teacher solves a third at T = 1.
 #

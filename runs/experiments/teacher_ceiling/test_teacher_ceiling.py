@@ -6,11 +6,11 @@ import pytest
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.folder.store import write_json
+from ouroloop.loop.folder.tables import to_json
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.rows import Preflight, PreflightAction
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import write_json
-from ouroloop.loop.tables import to_json
 from runs.experiments.teacher_ceiling import findings, measure, problems, study
 
 STUDY = study.EXPERIMENT.study

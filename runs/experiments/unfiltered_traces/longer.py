@@ -16,11 +16,11 @@ from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments import afterwards
 from ouroloop.loop.experiments.afterwards import serve, setting_of
 from ouroloop.loop.experiments.study import arm_of
+from ouroloop.loop.folder.store import write_json
 from ouroloop.loop.records import Problem, Request, Sampling
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.prompts import ask as prompt_of
 from ouroloop.loop.stages.refine import derive_seed, gather_bounded
-from ouroloop.loop.store import write_json
 from ouroloop.loop.views.reader import read_run
 
 # The arm whose runs also ask the starting model, which all arms share.

@@ -11,7 +11,7 @@ from scripted_world import Model, carry, recipe
 from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from runs.experiments.unfiltered_traces import findings, longer, measure
 from runs.experiments.unfiltered_traces.figure import draw

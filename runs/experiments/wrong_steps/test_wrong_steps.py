@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ouroloop.loop.experiments import rounds
-from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import RoundData
 from runs.experiments.real_data import DATA

@@ -16,11 +16,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ouroloop.loop import integrity
-from ouroloop.loop.integrity import EVENTS
-from ouroloop.loop.lines import proven, read_lines
-from ouroloop.loop.storage import naming, to_disk, write_text
-from ouroloop.loop.sums import ROUNDS, Check, Status, Sum, examine, sum_of
+from ouroloop.loop.folder import integrity
+from ouroloop.loop.folder.integrity import EVENTS
+from ouroloop.loop.folder.lines import proven, read_lines
+from ouroloop.loop.folder.storage import naming, to_disk, write_text
+from ouroloop.loop.folder.sums import ROUNDS, Check, Status, Sum, examine, sum_of
 
 LEDGER = "files.jsonl"
 JOURNAL = "answers.jsonl"

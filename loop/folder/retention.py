@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ouroloop.loop.best import best_round
 from ouroloop.loop.config import Recipe
-from ouroloop.loop.integrity import CHECKPOINT, MANIFEST, PRUNED, read_manifest
+from ouroloop.loop.folder.integrity import CHECKPOINT, MANIFEST, PRUNED, read_manifest
+from ouroloop.loop.folder.storage import to_disk
+from ouroloop.loop.folder.store import Store, write_json
+from ouroloop.loop.folder.sums import sealed
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages import plan
-from ouroloop.loop.storage import to_disk
-from ouroloop.loop.store import Store, write_json
-from ouroloop.loop.sums import sealed
 
 # What `keep.last: auto` is where a checkpoint is large: the newest, and one to fall back on.
 AUTO_LAST = 2

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ouroloop.loop import integrity, ledger
 from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError, StorageError
-from ouroloop.loop.integrity import EVENTS, RUN
-from ouroloop.loop.lines import proven
-from ouroloop.loop.lock import LOCK, Lock, locked
-from ouroloop.loop.storage import atomic, to_disk, write_text
-from ouroloop.loop.sums import sealed, sum_of_text
+from ouroloop.loop.folder import integrity, ledger
+from ouroloop.loop.folder.integrity import EVENTS, RUN
+from ouroloop.loop.folder.lines import proven
+from ouroloop.loop.folder.lock import LOCK, Lock, locked
+from ouroloop.loop.folder.storage import atomic, to_disk, write_text
+from ouroloop.loop.folder.sums import sealed, sum_of_text
 
 if TYPE_CHECKING:
     from ouroloop.loop.config import Recipe
@@ -129,7 +129,7 @@ class Store:
         # Here and not above: recipes bring pydantic, and every view of a run loads this file.
         from ouroloop.loop.config.recipe import WITHOUT_EFFECT
         from ouroloop.loop.engines.moved import moved
-        from ouroloop.loop.recipe_file import resolve
+        from ouroloop.loop.recipes.recipe_file import resolve
 
         lock = locked(path)
         try:
@@ -327,7 +327,7 @@ def _is_beginning(path: Path) -> bool:
 def _refuse_changed(path: Path, recipe: Recipe, changed: Recipe | None) -> None:
     if changed is None or changed.fingerprint() == recipe.fingerprint():
         return
-    from ouroloop.loop.recipe_file import differing_keys
+    from ouroloop.loop.recipes.recipe_file import differing_keys
 
     lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
     why = "the recipe differs from the one this run was started with"

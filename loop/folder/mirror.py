@@ -16,11 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ouroloop.loop import integrity, ledger
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError, StorageError
-from ouroloop.loop.lock import BEAT_SECONDS, LOCK, Holder
-from ouroloop.loop.sums import ROUNDS
+from ouroloop.loop.folder import integrity, ledger
+from ouroloop.loop.folder.lock import BEAT_SECONDS, LOCK, Holder
+from ouroloop.loop.folder.sums import ROUNDS
 
 # Upon each sign of life an object is written: less often than a local file.
 BEATS_PER_SIGN = 2

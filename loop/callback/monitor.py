@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback
 
-from ouroloop.loop.callback_generate import Generate
-from ouroloop.loop.callback_progress import DEFAULT_MEASUREMENTS, Progress, measurements_left
-from ouroloop.loop.callback_record import Record, free_name
+from ouroloop.loop.callback.generate import Generate
+from ouroloop.loop.callback.progress import DEFAULT_MEASUREMENTS, Progress, measurements_left
+from ouroloop.loop.callback.record import Record, free_name
 from ouroloop.loop.errors import DataError
 from ouroloop.loop.views.monitor import HORIZON, rule_of, sentence
 from ouroloop.monitors.decision.rule import DecisionRule

@@ -16,11 +16,11 @@ from typing import Any
 from ouroloop.loop.engines.moved import moved
 from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.integrity import RUN
+from ouroloop.loop.folder.integrity import RUN
+from ouroloop.loop.folder.store import ENVIRONMENT, Store, read_json, sha256_of
+from ouroloop.loop.folder.sums import unseal
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import Setting
-from ouroloop.loop.store import ENVIRONMENT, Store, read_json, sha256_of
-from ouroloop.loop.sums import unseal
 from ouroloop.monitors.records import to_json
 
 

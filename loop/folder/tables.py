@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.storage import atomic
+from ouroloop.loop.folder.storage import atomic
 from ouroloop.monitors import records
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import DamagedError, RunStateError
-from ouroloop.loop.lines import read_lines
-from ouroloop.loop.sums import (
+from ouroloop.loop.folder.lines import read_lines
+from ouroloop.loop.folder.sums import (
     REMEDY,
     ROUNDS,
     Check,

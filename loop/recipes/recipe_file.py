@@ -18,7 +18,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ouroloop.evals import plugins
-from ouroloop.loop import secrets
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.base import Extension
 from ouroloop.loop.config.judge import BASELINE
@@ -28,7 +27,8 @@ from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.models.names import ENCODERS, is_name
 from ouroloop.loop.objectives.launcher import config_names
-from ouroloop.loop.plain_yaml import read_yaml
+from ouroloop.loop.recipes import secrets
+from ouroloop.loop.recipes.plain_yaml import read_yaml
 
 PATH_KEYS = (
     "task.heldout_path",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import DataError
-from ouroloop.loop.storage import write_text
+from ouroloop.loop.folder.storage import write_text
 from ouroloop.loop.views.monitor import judged_json
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.follower import Follower, Judged

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.frozen import digests_of
-from ouroloop.loop.ledger import identity
-from ouroloop.loop.lines import proven, read_lines
+from ouroloop.loop.folder.frozen import digests_of
+from ouroloop.loop.folder.ledger import identity
+from ouroloop.loop.folder.lines import proven, read_lines
+from ouroloop.loop.folder.storage import naming
+from ouroloop.loop.folder.store import Store
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 from ouroloop.loop.setup import Setting
-from ouroloop.loop.storage import naming
-from ouroloop.loop.store import Store
 
 # Fields of an answer with a number for every token.
 FLOATS = frozenset({"logprobs", "entropies"})

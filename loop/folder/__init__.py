@@ -1,0 +1,1 @@
+"""The folder of a run: written once, proven when read, locked, copied to where others reach it."""
