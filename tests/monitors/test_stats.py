@@ -84,7 +84,7 @@ def test_share_at_zero_and_at_one_is_bounded_by_the_number_of_clusters_not_of_sa
 
 def test_share_at_level_one_may_be_anything():
     """As where a run's error rate is so small that 1 less it is 1."""
-    estimate = share([1, 3, 2], [4, 4, 4], level=1.0)
+    estimate = stats.share([1, 3, 2], [4, 4, 4], level=1.0)
     assert (estimate.low, estimate.high) == (0.0, 1.0) and estimate.value == 0.5
 
 
