@@ -328,7 +328,7 @@ def test_a_few_samples_at_the_baseline_are_said(tmp_path):
         "four times as many" in n for n in read(tmp_path, [ROW], [{**ROW, "correct": False}]).notes
     )
     (note,) = [n for n in read(tmp_path, [ROW], [ROW | {"text": "6"}]).notes if "four times" in n]
-    assert note.startswith("round 0 has 1 sample per problem")
+    assert note.startswith("round 0 measures 1 sample per problem")
     rounds = [[{**ROW, "text": f"round {n}: 5"}] * num for n, num in enumerate((4, 4, 1, 1))]
     assert not any("four times as many" in n for n in read(tmp_path, *rounds).notes), (
         "round 1 is a baseline too"
