@@ -99,8 +99,8 @@ class Evidence:
     Attributes:
         num_tokens: log-probabilities compared.
         error: how far served and new lie apart, in nats: their median absolute difference, scaled
-            to a normal's standard deviation. In bfloat16 one token in some hundred is off by nats:
-            rounding grows where a model is unsure of a text that makes no sense.
+            to a normal's standard deviation. Of a text that makes no sense, one token in
+            two thousand is off by a nat or more in bfloat16.
         share: of the change that is served; NaN without old weights or without a change.
         standard_error: of the share.
     """

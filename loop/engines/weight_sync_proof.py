@@ -158,7 +158,7 @@ def compare(
     """What is wrong with an answer, in words; None when nothing is.
 
     Log-probabilities may differ by `tolerance` nats, in the median: of a text that makes no sense a
-    right engine rounds one token in a thousand ten times as much as the others. A token may differ
+    right engine is off by a nat or more at one token in two thousand (bfloat16). A token may differ
     where the two best were closer than twice that; what follows such a near tie is not compared.
     """
     if tuple(got.prompt_token_ids) != expected.prompt_token_ids:

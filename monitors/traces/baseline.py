@@ -39,8 +39,8 @@ def few_samples(each: Sequence[float]) -> list[str]:
         return []
     samples = "sample" if each[0] == 1 else "samples"
     return [
-        f"round 0 measures {each[0]:.3g} {samples} per problem, later rounds {later:.3g}: four times as"
-        " many at the baseline see smaller losses"
+        f"round 0 measures {each[0]:.3g} {samples} per problem, later rounds {later:.3g}: four"
+        " times as many at the baseline see smaller losses"
     ]
 
 
