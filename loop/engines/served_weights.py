@@ -9,7 +9,9 @@ says. What training changed is d = new - old; what the engine shows of it is the
 The share is 1 when the new weights are served and 0 when the old ones are, whatever the dtype:
 rounding lands in the error, and the error, measured on these very tokens, gives the share's
 standard error: MacKinnon and White's HC3 (Journal of Econometrics 29, 1985), which allows a token's
-rounding to depend on the token, and at least the classical one.
+rounding to depend on the token, and at least the classical one. In 16 bits one token in two
+thousand is off by a nat or more, where least squares would rest on it alone: tokens with large
+errors count for less, as Huber's (Annals of Mathematical Statistics 35, 1964).
 """
 
 from __future__ import annotations
@@ -39,6 +41,12 @@ MOST_ROUNDING = {"float32": 2e-3, "float16": 0.04, "bfloat16": 0.25}
 NO_CHANGE = 1e-7
 # The median of a normal variable's absolute value, times this, is its standard deviation.
 NORMAL = 1.4826
+# Errors of more than so many standard deviations count for less: one normal error in eighty.
+LARGE = 2.5
+# Reweighting ends where the share moves no more, in ten steps or so.
+MOST_STEPS, CONVERGED = 50, 1e-9
+# Errors (nats) below this are arithmetic's own; and what may be divided by.
+EXACT, TINY = 1e-9, 1e-300
 
 
 class Verdict(StrEnum):
@@ -136,18 +144,44 @@ def weigh(
 
 def _share(served_N: FloatArray, new_N: FloatArray, old_N: FloatArray) -> tuple[float, float]:
     """Slope of served - old on new - old through the origin, and its standard error."""
-    d_N = new_N - old_N
-    squared = float(d_N @ d_N)
-    if np.abs(d_N).max(initial=0.0) <= NO_CHANGE:
+    d_N, y_N = new_N - old_N, served_N - old_N
+    if not np.isfinite(y_N).all() or np.abs(d_N).max(initial=0.0) <= NO_CHANGE:
         return float("nan"), float("nan")
-    share = float(d_N @ (served_N - old_N)) / squared
-    error_N = served_N - old_N - share * d_N
+    moved = d_N != 0
+    # The slope with the least absolute errors, and their spread: over all tokens, and over those
+    # that moved, of which a few may have none because they carry the slope.
+    share = _median(y_N[moved] / d_N[moved], np.abs(d_N[moved]))
+    error_N = np.abs(y_N - share * d_N)
+    scale = max(EXACT, NORMAL * max(float(np.median(error_N)), _median(error_N, np.abs(d_N))))
+    for _ in range(MOST_STEPS):
+        before, weight_N = share, _huber(y_N - share * d_N, scale)
+        share = float(weight_N * d_N @ y_N) / float(weight_N * d_N @ d_N)
+        if abs(share - before) <= CONVERGED:
+            break
+    error_N = y_N - share * d_N
+    weight_N = _huber(error_N, scale)
+    # What is known of the share comes from the tokens that count in full.
+    known = max(float(np.sum(d_N[weight_N == 1] ** 2)), TINY)
     # Leverage: a token with all of d fits the line by itself, so its own error says nothing.
-    free_N = np.maximum(1.0 - d_N**2 / squared, 1e-12)
-    robust = float(np.sqrt(np.sum((d_N * error_N / free_N) ** 2))) / squared
+    free_N = np.maximum(1.0 - weight_N * d_N**2 / float(weight_N * d_N @ d_N), 1e-12)
+    felt_N = weight_N * error_N
+    robust = float(np.sqrt(np.sum((d_N * felt_N / free_N) ** 2))) / known
     # Its error is then 0, which HC3 takes for exactness; the classical one knows the others'.
-    classical = float(np.sqrt(error_N @ error_N / max(1, len(d_N) - 1) / squared))
+    classical = float(np.sqrt(felt_N @ felt_N / max(1, len(d_N) - 1) / known))
     return share, max(robust, classical)
+
+
+def _median(value_N: FloatArray, weight_N: FloatArray) -> float:
+    """The weighted median."""
+    order = np.argsort(value_N)
+    up_to = np.cumsum(weight_N[order])
+    return float(value_N[order][np.searchsorted(up_to, up_to[-1] / 2)])
+
+
+def _huber(error_N: FloatArray, scale: float) -> FloatArray:
+    """1 for errors up to LARGE standard deviations, less in proportion beyond."""
+    largest = LARGE * scale
+    return np.where(np.abs(error_N) <= largest, 1.0, largest / np.maximum(np.abs(error_N), TINY))
 
 
 def judge(evidence: Evidence, dtype: str) -> Verdict:
