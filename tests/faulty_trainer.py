@@ -55,7 +55,13 @@ def run(job: TrainingJob, folder: Path) -> None:
         "num_examples": 1,
         "loss": [],
         "by_origin": {},
-        "weight_sync": {"num_tokens": 1, "rms": 1.0, "largest": 1.0, "dtype": "float32"},
+        "weight_sync": {
+            "num_tokens": 1,
+            "rms": 1.0,
+            "bulk": 1.0,
+            "largest": 1.0,
+            "dtype": "float32",
+        },
         "retries": [asdict(retry) for retry in job.retries],
     }
     (folder / "train.json").write_text(json.dumps(facts))

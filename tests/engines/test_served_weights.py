@@ -158,13 +158,23 @@ def test_power_is_known_before_anything_is_served() -> None:
     change = change_between(new_N, old_N, "bfloat16")
     assert change.num_tokens == NUM_TOKENS
     assert change.rms == pytest.approx(0.1)
-    assert change.expected_standard_error == pytest.approx(0.06 / (0.1 * NUM_TOKENS**0.5))
+    least = np.sort(np.abs(new_N - old_N))[: int(0.95 * NUM_TOKENS)]
+    assert change.bulk == pytest.approx(np.sqrt(np.mean(least**2)))
+    assert change.bulk < change.rms
+    assert change.expected_standard_error == pytest.approx(0.06 / (change.bulk * NUM_TOKENS**0.5))
     assert change.has_power
+
+
+def test_tokens_that_are_off_by_nats_give_no_power() -> None:
+    new_N, old_N, _ = drawn(0, 0.002, "bfloat16")
+    new_N[:4] += 5.0
+    change = change_between(new_N, old_N, "bfloat16")
+    assert change.rms > 0.4 and not change.has_power
 
 
 def test_more_tokens_are_of_use_until_four_standard_errors_are_within_the_limit() -> None:
     # 0.06 nats of rounding over a change of 0.3: the standard error is 0.0125 with 256 tokens.
-    precise = Change(num_tokens=256, rms=0.3, largest=1.0, dtype="bfloat16")
+    precise = Change(num_tokens=256, rms=0.5, bulk=0.3, largest=1.0, dtype="bfloat16")
     assert precise.expected_standard_error == pytest.approx(0.0125)
     assert replace(precise, num_tokens=257).is_precise
     fewer = replace(precise, num_tokens=255)
