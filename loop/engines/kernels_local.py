@@ -9,6 +9,8 @@ kernels do and vLLM's PyTorch code does not (docs/decisions/046-kernels-on-a-cpu
 
 from __future__ import annotations
 
+from functools import cache
+
 # Annotations are read by torch when an implementation is registered: no import for types alone.
 import torch
 
@@ -45,7 +47,21 @@ def takes_one(
         and weight.dtype == x.dtype
         and x.is_contiguous()
         and x.shape[-1] % WIDTH == 0
+        and (x.dtype != torch.bfloat16 or rounds_to_nearest())
     )
+
+
+@cache
+def rounds_to_nearest() -> bool:
+    """Whether this processor's build rounds to the nearest bfloat16.
+
+    Those for processors without bfloat16 units cut off instead: every sum comes out too small.
+    """
+    x = torch.ones(1, WIDTH, dtype=torch.bfloat16)
+    # 1 + 3/4 of the distance to the next number.
+    x_residual = torch.full_like(x, 1.5 * 2**-8)
+    fused_add_rms_norm(x, x_residual, torch.ones(WIDTH, dtype=torch.bfloat16), 1e-5)
+    return bool((x_residual > 1).all())
 
 
 def takes_two(

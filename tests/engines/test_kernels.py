@@ -45,6 +45,8 @@ def norm(x, weight):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_the_kernels_are_as_exact_as_the_native_code(ops, dtype):
     x, residual, weight = rows(dtype)
+    if not ops.rms_norm.impls[kernels_local.PROVIDER].supports_args(x, weight, 1e-5):
+        pytest.skip("this processor's kernels cut bfloat16 off, and are not used")
 
     def largest(found, truth):
         return ((found.double() - truth).abs() / truth.abs().clamp(min=1e-3)).max().item()
@@ -70,14 +72,41 @@ def test_the_kernels_are_as_exact_as_the_native_code(ops, dtype):
 
 def test_what_the_kernels_do_not_compute_is_left_to_vllm(ops):
     takes = ops.fused_add_rms_norm.impls[kernels_local.PROVIDER].supports_args
-    x, residual, weight = rows(torch.bfloat16)
+    x, residual, weight = rows(torch.float32)
     assert takes(x, residual, weight, 1e-5)
     assert not takes(x, residual, None, 1e-5)
-    assert not takes(x, residual, weight.float(), 1e-5)
+    assert not takes(x, residual, weight.half(), 1e-5)
     assert not takes(x, residual, weight, 1e-5, 288)
     assert not takes(x[:, ::2], residual[:, ::2], weight[::2], 1e-5)
     assert not takes(x, residual.T.contiguous().T, weight, 1e-5)
     assert not takes(*(t[..., :20].contiguous() for t in (x, residual, weight)), 1e-5)
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_kernels_that_cut_bfloat16_off_get_none(ops, monkeypatch, rounds):
+    monkeypatch.setattr(kernels_local, "rounds_to_nearest", lambda: rounds)
+    takes = ops.fused_add_rms_norm.impls[kernels_local.PROVIDER].supports_args
+    assert takes(*rows(torch.bfloat16), 1e-5) == rounds
+    assert takes(*rows(torch.float32), 1e-5) and takes(*rows(torch.float16), 1e-5)
+
+
+@pytest.mark.parametrize(("build", "rounds"), [("_C", True), ("_C_AVX2", False)])
+def test_whether_a_build_rounds_is_found_out_by_asking_it(ops, build, rounds):
+    """The two ends of what a wheel of vLLM's CPU build holds; a processor gets one of them."""
+    path = Path(pytest.importorskip("vllm").__file__).with_name(f"{build}.abi3.so")
+    if not path.exists():
+        pytest.skip("the builds of x86")
+    if rounds and not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this processor cannot run the build for bfloat16 units")
+    code = (
+        "import sys, torch; torch.ops.load_library(sys.argv[1]);"
+        "from ouroloop.loop.engines.kernels_local import rounds_to_nearest;"
+        "print(rounds_to_nearest())"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == str(rounds)
 
 
 def test_a_second_engine_of_a_process_registers_nothing_twice(ops):

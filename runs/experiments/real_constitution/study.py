@@ -2,7 +2,8 @@
 
 A run goes on where it was cut off, so that the study spreads over many sittings. On two cores
 without bfloat16 units a round of both arms at once takes a quarter of an hour; round 0, and a round
-that is a baseline, twice as long.
+that is a baseline, twice as long. With such units (OUROLOOP_STUDY_DTYPE=bfloat16) a round of one
+arm takes four to five minutes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ EXPERIMENT = Experiment(
     differs=(
         "From Bai et al. (2212.08073): a chat model of 135 M parameters in the place of a helpful"
         " one of 52 B; word problems of ASDiv are the helpful prompts; refusals are counted by"
-        " their wording, for the judge is the model itself before any training."
+        " their wording, for the judge is the model itself before any training. Seed 0 was run in"
+        " float32 under the decision rule of its day, seed 1 in bfloat16, under decision 045."
     ),
     columns=COLUMNS,
     goals=goals,
