@@ -47,6 +47,13 @@ class EngineConfig(Section):
     swap: Literal["reload", "respawn"] = Field(
         "reload", description="how new weights get in; respawn starts a fresh engine"
     )
+    serve_adapters: bool = Field(
+        False,
+        description=(
+            "on a GPU vLLM applies LoRA adapters beside the model, for one too large to merge them"
+            " into; in 16 bits small updates are lost so"
+        ),
+    )
     concurrency: int = Field(512, ge=1, description="requests in flight at most")
     weight_sync_check: bool = Field(
         True, description="off: run without proof that the right weights are served"

@@ -1,6 +1,8 @@
 """Whether vLLM applies a LoRA adapter beside its model, or is given the two merged.
 
-Imports nothing heavy.
+Merged unless the recipe says `engine.serve_adapters`: in 16 bits the sum of a model's output and an
+adapter's is rounded to the nearest number, which loses small updates (decision 047). Imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ def are_served(config: Mapping[str, Any], *, on_cpu: bool) -> bool:
     """Whether vLLM applies adapters itself; else each is merged into its model first.
 
     Args:
-        config: the engine's, with `lora` (LoraConfig's names).
+        config: the engine's, with `serve_adapters` and `lora` (LoraConfig's names).
         on_cpu: vLLM's CPU build, whose adapters are slow and incomplete (`merging_local`).
     """
     lora: Mapping[str, Any] = config.get("lora") or {}
-    if not lora or on_cpu or config.get("dtype") not in SERVED_TYPES:
+    if not lora or on_cpu or not config.get("serve_adapters"):
+        return False
+    if config.get("dtype") not in SERVED_TYPES:
         return False
     if any(lora.get(name) for name in NOT_SERVED) or lora.get("bias", "none") != "none":
         return False

@@ -1,14 +1,15 @@
-"""LoRA adapters merged into their model, for engines that serve whole models only.
+"""LoRA adapters merged into their model, as engines serve them.
 
-vLLM's CPU build multiplies adapters one row at a time, with a copy of the matrices for each row,
-and fails on an adapter where log-probabilities of a prompt are asked for; its CUDA build takes no
-adapter of a model in float32 (`adapters`). Merged, the model is served as fast as any other.
+Applied beside a model in 16 bits, an adapter's small updates are lost: the model's output is a
+number of that type already, and what moves it by less than half the distance to the next one leaves
+it where it was. vLLM's CPU build moreover multiplies adapters one row at a time and fails where
+log-probabilities of a prompt are asked for; its CUDA build takes no adapter of a model in float32
+(`adapters`). Merged, the model is served as fast as any other.
 
-In float32 nothing is lost. In bfloat16 rounding to the nearest would lose most of a small update:
-the model's own weights are bfloat16 numbers already, and what moves one by less than half the
-distance to the next leaves it where it was. Sums are rounded up or down at random instead, so that
-the update is kept on average; what is added is noise of the kind that bfloat16 has anyway. The
-weight-sync check proves the result like any other.
+In float32 nothing is lost. In bfloat16 rounding to the nearest would lose the same of the weights.
+Sums are rounded up or down at random instead, so that the update is kept on average; what is added
+is noise of the kind that bfloat16 has anyway. The weight-sync check proves the result like any
+other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -29,9 +31,19 @@ LOWER_BITS = 16
 
 
 def merge(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
-    """Write the adapter's model, the adapter merged into it, to `folder`.
+    """Write the adapter's model, the adapter merged into it, to `folder`."""
+    # Config and tokenizer are the base's own: the engine then sees the same model.
+    shutil.copytree(checkpoint.weights, folder, ignore=NO_WEIGHTS, dirs_exist_ok=True)
+    merged(checkpoint, dtype).save_pretrained(folder / "weights")
+    for file in (folder / "weights").glob("*.safetensors*"):
+        shutil.move(file, folder / file.name)
+    shutil.rmtree(folder / "weights")
 
-    The sum is made in float32 and stored in the type that it is served in.
+
+def merged(checkpoint: Checkpoint, dtype: str) -> Any:
+    """The adapter's model with the adapter merged into it, on the CPU.
+
+    The sum is made in float32 and kept in the type that it is served in.
     """
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint.weights,
@@ -42,16 +54,11 @@ def merge(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
     ).float()
     # On the CPU, where the model is: the GPU's memory is the engine's.
     adapted = PeftModel.from_pretrained(model, str(checkpoint.path), torch_device="cpu")
-    merged = adapted.merge_and_unload()
+    whole = adapted.merge_and_unload()
     if dtype == "bfloat16":
-        for name, parameter in merged.named_parameters():
+        for name, parameter in whole.named_parameters():
             parameter.data = rounded_at_random(parameter.data, seed=zlib.crc32(name.encode()))
-    # Config and tokenizer are the base's own: the engine then sees the same model.
-    shutil.copytree(checkpoint.weights, folder, ignore=NO_WEIGHTS, dirs_exist_ok=True)
-    merged.to(getattr(torch, dtype)).save_pretrained(folder / "weights")
-    for file in (folder / "weights").glob("*.safetensors*"):
-        shutil.move(file, folder / file.name)
-    shutil.rmtree(folder / "weights")
+    return whole.to(getattr(torch, dtype))
 
 
 def rounded_at_random(values: torch.Tensor, seed: int) -> torch.Tensor:

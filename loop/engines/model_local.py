@@ -26,7 +26,7 @@ def load_model(checkpoint: Checkpoint, dtype: str, on_cpu: bool = False) -> Any:
 
         # Where the model is; by default PEFT would take the GPU's memory for it.
         model = PeftModel.from_pretrained(model, str(checkpoint.path), torch_device="cpu")
-    return (model if on_cpu else _on_gpu(model)).eval()
+    return (model if on_cpu else on_gpu(model)).eval()
 
 
 def in_float32(model: Any) -> Any:
@@ -35,10 +35,11 @@ def in_float32(model: Any) -> Any:
     It may be larger than one GPU, and be served by several; or an engine has the memory.
     """
     try:
-        return _on_gpu(model).float()
+        return on_gpu(model).float()
     except torch.OutOfMemoryError:
         return model.cpu().float()
 
 
-def _on_gpu(model: Any) -> Any:
+def on_gpu(model: Any) -> Any:
+    """The model where it computes: on the GPU when there is one."""
     return model.to("cuda") if torch.cuda.is_available() else model

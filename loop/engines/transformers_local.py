@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from ouroloop.loop.engines import heartbeat
 from ouroloop.loop.engines.cache_local import roomy_cache
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
-from ouroloop.loop.engines.model_local import load_model
+from ouroloop.loop.engines.model_local import load_model, on_gpu
 from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
@@ -272,7 +272,12 @@ class TransformersBackend:
         self.codec = load_codec(checkpoint, self.config)
         # The old weights go first: there may be no room for two models.
         self.model: Any = None
-        self.model = load_model(checkpoint, self.dtype)
+        if checkpoint.is_adapter:
+            from ouroloop.loop.engines.merging_local import merged
+
+            self.model = on_gpu(merged(checkpoint, self.dtype)).eval()
+        else:
+            self.model = load_model(checkpoint, self.dtype)
         self.version = checkpoint.version
         return {"weight_version": self.version, "block_size": None}
 

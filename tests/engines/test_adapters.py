@@ -16,7 +16,12 @@ LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 
 
 def config(dtype: str = "bfloat16", **lora: Any) -> dict[str, Any]:
-    return {"dtype": dtype, "max_model_len": 64, "lora": {**LORA, **lora}}
+    return {
+        "dtype": dtype,
+        "max_model_len": 64,
+        "serve_adapters": True,
+        "lora": {**LORA, **lora},
+    }
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -39,6 +44,12 @@ def test_on_a_gpu_an_adapter_is_applied_by_vllm_with_room_for_its_rank(dtype: st
 def test_what_vllms_kernels_refuse_is_merged_on_a_gpu_too(refused: dict[str, Any]) -> None:
     assert adapters.engine_arguments(refused, on_cpu=False) == {}
     assert not adapters.are_served(refused, on_cpu=False)
+
+
+def test_on_a_gpu_adapters_are_merged_unless_the_recipe_says_otherwise() -> None:
+    merged = {**config(), "serve_adapters": False}
+    assert not adapters.are_served(merged, on_cpu=False)
+    assert adapters.are_served(config(), on_cpu=False)
 
 
 def test_on_a_cpu_all_adapters_are_merged_and_without_peft_there_are_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tiny import CHARACTERS, save_tiny_adapter, save_tiny_llama
 from ouroloop.loop.engines import merging_local, weight_sync_truth
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.served_weights import Evidence, Verdict, judge, weigh
-from ouroloop.loop.engines.transformers_local import load_model, score
+from ouroloop.loop.engines.transformers_local import TransformersBackend, load_model, score
 from ouroloop.loop.engines.weight_sync import WeightSyncCheck
 
 pytestmark = pytest.mark.slow
@@ -34,9 +35,9 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WeightSyncC
     return made, weight_sync_truth.make_trained(made, base, examples, "bfloat16")
 
 
-def served(folder: Path, check: WeightSyncCheck) -> Evidence:
+def served(folder: Path, check: WeightSyncCheck, model: Any = None) -> Evidence:
     """What an engine in bfloat16 that serves this folder says to the check's texts."""
-    model = as_bfloat16(load_model(check_checkpoint(folder), "bfloat16").float())
+    model = as_bfloat16((model or load_model(check_checkpoint(folder), "bfloat16")).float())
     logprobs = [
         logprob
         for text in check.texts
@@ -64,6 +65,19 @@ def test_a_merge_that_bfloat16_rounds_away_is_refused(
     evidence = served(tmp_path / "merged", check)
     assert evidence.share < 0.5
     assert judge(evidence, "bfloat16") in (Verdict.OTHER, Verdict.OLD), evidence
+
+
+def test_the_transformers_engine_merges_too_for_beside_the_model_the_update_is_lost(
+    adapter: tuple[Path, WeightSyncCheck],
+) -> None:
+    made, check = adapter
+    beside = served(made, check)
+    assert judge(beside, "bfloat16") in (Verdict.OTHER, Verdict.OLD), beside
+    config = {"dtype": "bfloat16", "max_model_len": 128, "max_num_seqs": 4}
+    backend = TransformersBackend(config)
+    backend.load(made)
+    merged = served(made, check, backend.model)
+    assert judge(merged, "bfloat16") is Verdict.NEW, merged
 
 
 def test_merged_in_float32_nothing_is_lost(
