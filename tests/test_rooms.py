@@ -192,7 +192,7 @@ def test_no_file_breaks_the_import_rules() -> None:
         ("loop/stages/x.py", "import ouroloop.loop.views"),
         ("loop/stages/refine.py", "from transformers import AutoTokenizer"),
         ("loop/engines/x.py", "from ouroloop.loop.config import Recipe"),
-        ("loop/engines/x.py", "from ouroloop.loop import store"),
+        ("loop/engines/x.py", "from ouroloop.loop.folder import store"),
         ("loop/engines/ray_pool.py", "import torch"),
         ("loop/controller.py", "import importlib\nimportlib.import_module('trl')"),
         ("loop/controller.py", "if True:\n    from vllm import LLM"),

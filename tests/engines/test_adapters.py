@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ouroloop.loop.config import EngineConfig, Recipe
 from ouroloop.loop.engines import adapters
 from ouroloop.loop.engines.vllm_local import VllmBackend
 
@@ -50,6 +51,12 @@ def test_on_a_gpu_adapters_are_merged_unless_the_recipe_says_otherwise() -> None
     merged = {**config(), "serve_adapters": False}
     assert not adapters.are_served(merged, on_cpu=False)
     assert adapters.are_served(config(), on_cpu=False)
+
+
+def test_the_engine_is_told_what_the_recipe_says() -> None:
+    recipe = Recipe(name="x", model="y", peft=LORA, engine=EngineConfig(serve_adapters=True))
+    asked = {**recipe.engine_config(), "dtype": "bfloat16"}
+    assert adapters.engine_arguments(asked, on_cpu=False)["enable_lora"]
 
 
 def test_on_a_cpu_all_adapters_are_merged_and_without_peft_there_are_none() -> None:

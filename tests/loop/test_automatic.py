@@ -182,7 +182,7 @@ def test_the_run_keeps_auto_and_its_setting_does_not() -> None:
 def test_choosing_imports_no_torch(large: Path) -> None:
     code = (
         "import sys; from ouroloop.loop import devices; devices.this_device();"
-        " from ouroloop.loop import automatic; print('torch' in sys.modules)"
+        " from ouroloop.loop.recipes import automatic; print('torch' in sys.modules)"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert child.stdout.strip() == "False"
