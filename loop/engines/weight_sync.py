@@ -31,8 +31,8 @@ COMMAND = "python -m ouroloop.loop.objectives.training --weight-sync"
 # 2: texts beside the prompts, in place of `moved`.
 FORMAT = 2
 NEW_TOKENS = 12
-# How far (nats) two right computations of one log-probability may lie apart. Kernels round
-# differently in each dtype.
+# How far (nats) two right computations of a prompt's log-probabilities may lie apart, by the
+# median. Kernels round differently in each dtype.
 TOLERANCES = {"float32": 5e-3, "float16": 0.08, "bfloat16": 0.4}
 
 

@@ -38,8 +38,6 @@ class StaleBackend(VllmBackend):
     def _lora_request(self, checkpoint: Any) -> Any:
         if broken("no adapter"):
             return None
-        if broken("adapter id"):
-            self._num_adapters = 0
         return super()._lora_request(checkpoint)
 
 

@@ -170,6 +170,20 @@ def test_vllm_serves_an_adapter_and_the_check_proves_it(
     assert swap(adapter, broken="reload", kind="vllm", lora=ADAPTER, dtype=dtype)
 
 
+def test_on_a_gpu_vllm_applies_an_adapter_beside_the_model_and_its_absence_is_caught(
+    swap: Callable[..., str], tmp_path: Path
+) -> None:
+    """`engine.serve_adapters`, with an update that is large enough to be left in bfloat16."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("on a CPU adapters are merged")
+    sft = {**FULL, "learning_rate": 2e-3}
+    large = trained_by(tmp_path / "rounds" / "001", settings=sft, peft=ADAPTER)
+    config = {"lora": ADAPTER, "serve_adapters": True, "dtype": "bfloat16"}
+    assert swap(large, broken="no adapter", kind="vllm", **config)
+
+
 def has_bfloat16_units() -> bool:
     """By Linux's list of the processor's features, or an NVIDIA GPU that torch can use."""
     import torch
