@@ -42,6 +42,7 @@ from ouroloop.loop.stages import (
     train,
     warm_start,
 )
+from ouroloop.loop.stages.case import examine
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.sources import sources_of
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
@@ -174,9 +175,7 @@ class Campaign:
         """The filters' verdicts, under the plan as the preflight check adjusts it."""
         problems = {p.id: p for p in plan.draw(self.setting.problems, round.plan, self.recipe.seed)}
         setting = self.setting
-        cases = filters.examine(
-            samples, problems, setting.task, setting.strategy, setting.responses
-        )
+        cases = examine(samples, problems, setting.task, setting.strategy, setting.responses)
         verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, round.plan))
         if round.lacks(Round.preflight):
             round.preflight = preflight.check_round(

@@ -142,6 +142,17 @@ class Sample:
         return self.revisions[-1] if self.revisions else self.draft
 
     @property
+    def revised_from(self) -> Completion | None:
+        """The text that `final` revises; None where it is the draft."""
+        return (self.draft, *self.revisions)[-2] if self.revisions else None
+
+    @property
+    def answered_critique(self) -> Critique | None:
+        """The critique that `final` answers; None of a draft or a direct revision."""
+        turn = len(self.revisions)
+        return self.critiques[turn - 1] if 0 < turn <= len(self.critiques) else None
+
+    @property
     def approved(self) -> bool | None:
         """Whether the last critique approves of `final`.
 

@@ -152,6 +152,8 @@ def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
         text=_objects(verdicts, "text"),
         slice=_objects(verdicts, "slice") if has_slices else None,
         cluster=_objects(verdicts, "cluster"),
+        like_critique=_floats(verdicts, "like_critique"),
+        like_draft=_floats(verdicts, "like_draft"),
     )
 
 

@@ -20,7 +20,6 @@ Origin = Literal["kept", "earlier", "gold", "demonstration", "archive", "baselin
 # Why one text of a preference pair is the better one (`pairs.sources`).
 PairOrigin = Literal["revision", "compared", "gold"]
 AnyOrigin = Literal[Origin, PairOrigin]
-# How an example asks or holds a held-out question.
 By = Literal["question", "near", "text"]
 
 
@@ -29,7 +28,8 @@ class Verdict:
     """The rejection filters' verdict on one sample: kept, or every reason against it.
 
     unreadable: readers that failed on the text, "ValueError in dataflow"; their values are None.
-    cluster: the response cluster's label; None where none were fitted.
+    cluster: the response cluster's label; None where none were fitted. like_critique, like_draft:
+    of a revision, the likeness to the critique that it answers and to the text that it revises.
     """
 
     sample_id: str
@@ -52,6 +52,8 @@ class Verdict:
     slice: str | None = None
     unreadable: tuple[str, ...] = ()
     cluster: str | None = None
+    like_critique: float | None = None
+    like_draft: float | None = None
 
 
 @dataclass(frozen=True)
@@ -258,9 +260,8 @@ class RoundPlan:
         tail_weight: how much likelier problems of the tail slice are drawn.
         blend: weight of the parameters of round `blend_with` in what training starts from.
         teachers: rounds whose checkpoints draft a share of the problems beside `sample_from`.
-        demonstrations: share of what is replayed that is demonstrations drawn evenly; the rest is,
-            once `archive`, whatever brings the strategies back, verified samples of earlier rounds
-            first.
+        demonstrations: share of what is replayed that is demonstrations drawn evenly; the rest,
+            once `archive`, brings the strategies back, verified samples of earlier rounds first.
         stage: the recipe's stage that the round belongs to, from 1.
         objective: what the round trains with.
     """
@@ -299,7 +300,6 @@ class Preflight:
     """The preflight check's verdict on the samples that the filters would keep.
 
     Attributes:
-        action: what it does with the round.
         reasons: sentences with numbers.
         replay_fraction, per_answer, per_cluster: of the round plan, after an adjustment.
         starved: too few samples were kept to train on. It changes nothing; the decision rule acts.

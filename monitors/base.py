@@ -118,6 +118,9 @@ class Pool:
         text: the sample.
         slice: of the problem.
         cluster: the response cluster's label, or None.
+        like_critique: how like the critique that it answers a revision is (`likeness` in
+            metrics/revisions.py), [0, 1]; NaN where there is none.
+        like_draft: how like the text that it revises, likewise.
     """
 
     problem: Objects
@@ -131,6 +134,8 @@ class Pool:
     text: Objects | None = None
     slice: Objects | None = None
     cluster: Objects | None = None
+    like_critique: Floats | None = None
+    like_draft: Floats | None = None
 
 
 @dataclass(frozen=True)

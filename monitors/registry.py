@@ -13,7 +13,8 @@ brier, ece, agreement_gap}; entropy/{token, trace};
 text/{own_perplexity, entropy, cross_entropy, gap}; traces/{retained, retained_token, dcp};
 drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated, unscored};
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem, dropped};
-selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};
+selection/{largest_ratio, fresh_share, accuracy_gain};
+revision/{copied_critique, unchanged}; tail/{hard_share, gini, slice_ratio};
 audit/{false_acceptance, false_rejection, no_verdict}; responses/approved_<criterion>;
 principle/<name>; judge/{balanced_accuracy, unreadable, tokens}; clusters/apart; length/tokens;
 style/hedging;
@@ -42,6 +43,7 @@ from ouroloop.monitors.metrics.judge import FrozenJudge
 from ouroloop.monitors.metrics.length import Length
 from ouroloop.monitors.metrics.repetition import Repetition
 from ouroloop.monitors.metrics.retained import Retained
+from ouroloop.monitors.metrics.revisions import Revisions
 from ouroloop.monitors.metrics.richness import Richness
 from ouroloop.monitors.metrics.selection import Selection
 from ouroloop.monitors.metrics.shortcut import Shortcut
@@ -94,6 +96,7 @@ def monitors_for(
         "validity": Validity(),
         "supply": Supply(),
         "selection": Selection(),
+        "revision": Revisions(),
         "tail": Tails(),
         "audit": AuditErrors(),
         "judge": FrozenJudge(),

@@ -30,6 +30,16 @@ class FilterConfig(Section):
     format: bool = Field(
         True, description="a final answer can be read, and the sample was not cut by length"
     )
+    copied_critique: float | None = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description=(
+            "where format is false: a revision is rejected that is so like the critique that it"
+            " answers (shared runs of four characters, 1: the same text), as small models write;"
+            " null: kept"
+        ),
+    )
     duplicates: Literal["none", "exact", "calculations"] = Field(
         "calculations",
         description=(

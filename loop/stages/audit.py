@@ -19,6 +19,7 @@ from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.records import Completion, Critique, Problem, Sample
 from ouroloop.loop.rows import AuditRow
 from ouroloop.loop.stages import constitution, filters
+from ouroloop.loop.stages.case import Case, examine
 from ouroloop.loop.stages.judging import PASSING
 from ouroloop.loop.stages.prompts import answered
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
@@ -105,7 +106,7 @@ async def judge(
     )
     # No strategy is named: caps per strategy compare samples, and are not tried here.
     problems = {problem.id: problem for problem in demonstrations}
-    cases = filters.examine(samples, problems, task, lambda problem, text: None)
+    cases = examine(samples, problems, task, lambda problem, text: None)
     tried = filters.single_filters(config)
     judged = [
         _row(item, case, [each.name for each in tried if each.objects(case)])
@@ -141,7 +142,7 @@ async def _criticise(refiner: Refiner, item: Planted, text: Completion) -> Criti
     return await refiner.criticise(item.problem, index, text, principle, "critique_canary")
 
 
-def _row(item: Planted, case: filters.Case, reasons: list[str]) -> AuditRow:
+def _row(item: Planted, case: Case, reasons: list[str]) -> AuditRow:
     row = AuditRow(
         problem=item.problem.id,
         kind=item.kind,

@@ -8,50 +8,18 @@ let pass.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ouroloop.evals.steps import calculation_key
-from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.recipes import extensions
-from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.rows import Verdict
-from ouroloop.loop.stages import clustering
-from ouroloop.loop.stages.judging import Strategy, Value, judge_text
+from ouroloop.loop.stages.case import Case
+from ouroloop.loop.stages.judging import Value
 from ouroloop.monitors.fence import Unreadable, attempt
-
-
-@dataclass(frozen=True)
-class Case:
-    """A sample with all that can be known of it.
-
-    None: not known; a filter never rejects for what is not known, except where it says so.
-    """
-
-    sample: Sample
-    problem: Problem
-    answer: str | None
-    correct: bool | None
-    valid: bool | None
-    strategy: str | None
-    agreement: float | None
-    cluster: str | None = None
-    unreadable: Mapping[Value, Unreadable] = field(default_factory=dict)
-    is_closed: bool = True
-    """Whether something follows its thought, where the recipe says that texts begin with one."""
-
-    @property
-    def text(self) -> str:
-        """The text that is judged."""
-        return self.sample.final.text
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it ended by itself; a text cut by length is never trained on."""
-        return self.sample.final.finish_reason == "stop"
 
 
 class Filter(Protocol):
@@ -202,6 +170,10 @@ def single_filters(config: FilterConfig) -> list[Each]:
         # Never trained on, so never counted as kept: caps and supply go by what can be learnt.
         chosen.append(Each("cut", lambda c: not c.is_finished))
         chosen.append(Each("empty", lambda c: not c.text.strip()))
+        # Of a task with final answers the critique may hold the solution: there they are read.
+        if config.copied_critique is not None:
+            least_like = config.copied_critique
+            chosen.append(Each("copied_critique", lambda c: (c.like_critique or 0.0) >= least_like))
     if config.min_tokens > 1 or config.max_tokens is not None:
         low, high = config.min_tokens, config.max_tokens or 10**9
         chosen.append(Each("length", lambda c: not low <= len(c.sample.final.token_ids) <= high))
@@ -250,49 +222,6 @@ def chosen_filters(config: FilterConfig) -> list[Filter]:
     if config.per_cluster is not None:
         chosen.append(PerGroup(config.per_cluster, lambda c: c.cluster, "per_cluster"))
     return chosen
-
-
-def examine(
-    samples: Sequence[Sample],
-    problems: Mapping[str, Problem],
-    task: Task,
-    strategy: Strategy,
-    responses: clustering.Responses | None = None,
-) -> list[Case]:
-    """Grade, check and name every sample, and count the vote share of its answer.
-
-    The vote share is the answer's share among all samples of the same problem.
-
-    Source: self-consistency, Wang et al. 2203.11171.
-    """
-    read_N = [judge_text(problems[s.problem_id], s.final.text, task, strategy) for s in samples]
-    # Unreadable answers count as asked, and vote for nothing.
-    asked = Counter(sample.problem_id for sample in samples)
-    votes = Counter(
-        (sample.problem_id, read.grade.answer) for sample, read in zip(samples, read_N, strict=True)
-    )
-    texts = [(problems[s.problem_id], s.final.text) for s in samples]
-    label_N = clustering.labels(responses, texts)
-    cases = []
-    for sample, read, label in zip(samples, read_N, label_N, strict=True):
-        agreement = None
-        if read.grade.answer is not None:
-            voted = votes[sample.problem_id, read.grade.answer]
-            agreement = voted / asked[sample.problem_id]
-        case = Case(
-            sample=sample,
-            problem=problems[sample.problem_id],
-            answer=read.grade.answer,
-            correct=read.grade.correct,
-            valid=read.valid,
-            strategy=read.strategy,
-            agreement=agreement,
-            cluster=label,
-            unreadable=read.unreadable,
-            is_closed=read.grade.is_closed,
-        )
-        cases.append(case)
-    return cases
 
 
 def judge(cases: Sequence[Case], config: FilterConfig) -> list[Verdict]:
@@ -347,4 +276,6 @@ def _verdict(case: Case, reasons: tuple[str, ...]) -> Verdict:
         slice=problem.slice,
         unreadable=tuple(failure.label for failure in case.unreadable.values()),
         cluster=case.cluster,
+        like_critique=case.like_critique,
+        like_draft=case.like_draft,
     )

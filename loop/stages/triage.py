@@ -13,6 +13,7 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.sampling import Criticise
 from ouroloop.loop.records import Completion, Problem, Sample
 from ouroloop.loop.stages import filters
+from ouroloop.loop.stages.case import examine
 
 
 @dataclass(frozen=True)
@@ -42,5 +43,5 @@ class Triage:
         """Whether some filter that needs no critic rejects the text."""
         sample = Sample("triage", problem.id, 0, 0.0, text)
         # No strategy is named: single filters look at none.
-        (case,) = filters.examine([sample], {problem.id: problem}, self.task, lambda *_: None)
+        (case,) = examine([sample], {problem.id: problem}, self.task, lambda *_: None)
         return any(each.objects(case) for each in self.tried)

@@ -106,6 +106,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("text_nll", Estimand("text/cross_entropy", samples="texts")),
     Measure("retained", Estimand("traces/retained", samples="traces")),
     Measure("yield", Estimand("supply/yield", samples="pool")),
+    Measure("copied", Estimand("revision/copied_critique", samples="pool")),
     Measure("sampled", TOTAL),
     Measure("watched", WATCHED),
 )

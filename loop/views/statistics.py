@@ -201,6 +201,19 @@ STATISTICS: Mapping[str, Statistic] = {
         "share",
         "Share of the round's training samples that passed every filter.",
     ),
+    "revision/copied_critique": Statistic(
+        "copied",
+        "Revisions that repeat their critique",
+        "share",
+        "Share of the round's revised texts that say the critique again instead of answering; near"
+        " 0 where the model can revise.",
+    ),
+    "revision/unchanged": Statistic(
+        "unchanged",
+        "Revisions that change nothing",
+        "share",
+        "Share of the round's revised texts that are the text before them.",
+    ),
     "cost/sampled": Statistic(
         "sampled", "Tokens sampled", "count", "All that the round's models wrote, in tokens."
     ),

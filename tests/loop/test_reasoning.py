@@ -25,7 +25,7 @@ from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Completion, Prompt, Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.stages import filters
+from ouroloop.loop.stages.case import examine
 
 THOUGHT = "<think>1+1=3\nanswer 7</think>\n"
 
@@ -105,7 +105,7 @@ def test_what_a_grader_calls_its_method_closes_no_thought():
     problem = TASK.problems("train")[0]
     said = Completion("r", (1,), (2, 3), (-0.1, -0.1), str(problem.solution), "stop", "v")
     sample = Sample("s", problem.id, 0, 1.0, said)
-    (case,) = filters.examine([sample], {problem.id: problem}, Wordy(), TASK.strategy)
+    (case,) = examine([sample], {problem.id: problem}, Wordy(), TASK.strategy)
     assert case.is_closed and case.correct
 
 

@@ -25,6 +25,7 @@ from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.setup import prepare, resolve_model
 from ouroloop.loop.stages import decide, filters, preflight, remedy
+from ouroloop.loop.stages.case import examine
 from ouroloop.loop.stages.remedy import Stock
 from ouroloop.monitors.names import FailureMode
 
@@ -103,7 +104,7 @@ def judged(sampled, **sections):
     """(sample, verdict) of every sample of the round."""
     by_id = {problem.id: problem for problem in TASK.problems("train")}
     settings = made(**sections)
-    cases = filters.examine(sampled[1], by_id, TASK, TASK.strategy)
+    cases = examine(sampled[1], by_id, TASK, TASK.strategy)
     verdicts = filters.judge(cases, settings.filters)
     return list(zip(sampled[1], verdicts, strict=True))
 

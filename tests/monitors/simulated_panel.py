@@ -151,6 +151,10 @@ def pool(
     )
     part = np.where(problem_N >= 0.75 * num_problems, "tail", "typical").astype(object)
     answer = np.array(["1"] * num, dtype=object)
+    # Every second sample was revised, one in eight of those into its critique.
+    revised = np.arange(num) % 2 == 0
+    like_critique = np.where(revised, more.beta(1.0, 3.0, num), np.nan)
+    like_draft = np.where(revised, np.minimum(1.0, more.beta(3.0, 1.0, num) * 1.1), np.nan)
     return Pool(
         problem,
         strategy,
@@ -162,6 +166,8 @@ def pool(
         approved,
         text,
         part,
+        like_critique=like_critique,
+        like_draft=like_draft,
     )
 
 

@@ -22,6 +22,7 @@ from ouroloop.loop.folder.tables import schema_of, write_table
 from ouroloop.loop.records import Completion, Sample
 from ouroloop.loop.rows import AuditRow, ProbeRow, Verdict
 from ouroloop.loop.stages import audit, filters
+from ouroloop.loop.stages.case import examine
 from ouroloop.loop.stages.judging import Value, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.views.progress import rounds_table
@@ -72,7 +73,7 @@ def sample(text: str = HOSTILE) -> Sample:
 
 
 def verdict(task: FussyTask, **config):
-    cases = filters.examine([sample()], {"p": PROBLEM}, task, task.strategy)
+    cases = examine([sample()], {"p": PROBLEM}, task, task.strategy)
     (found,) = filters.judge(cases, FilterConfig(**config))
     return found
 
@@ -173,7 +174,7 @@ def test_a_planted_item_that_cannot_be_made_is_written_down_and_not_judged():
 def test_a_lone_surrogate_of_an_engine_reaches_no_table(tmp_path):
     task = FussyTask(raising=frozenset())
     hostile = sample("2*3=6 \ud800")
-    cases = filters.examine([hostile], {"p": PROBLEM}, task, task.strategy)
+    cases = examine([hostile], {"p": PROBLEM}, task, task.strategy)
     verdicts = filters.judge(cases, FilterConfig())
     write_table(tmp_path / "verdicts.parquet", verdicts, Verdict)
     assert read_rows(tmp_path / "verdicts.parquet")[0]["text"] == "2*3=6 \ufffd"

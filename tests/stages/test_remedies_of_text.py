@@ -15,6 +15,7 @@ from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Completion, Sample
 from ouroloop.loop.rows import Example, PreflightAction, ProbeRow, RoundPlan
 from ouroloop.loop.stages import filters, plan, preflight
+from ouroloop.loop.stages.case import Case
 from ouroloop.loop.stages.dataset import Screen, Sources, assemble
 from ouroloop.loop.stages.earlier import Kept
 from ouroloop.loop.stages.encode import Encoder
@@ -115,7 +116,7 @@ def case(index, cluster):
     text = Completion("", (1,), (2,), (), f"text {index}", "stop", "")
     sample = Sample(f"s{index}", f"p{index // 2}", index % 2, 1.0, text)
     problem = Problem(f"p{index // 2}", "?", None)
-    return filters.Case(sample, problem, None, None, None, None, None, cluster=cluster)
+    return Case(sample, problem, None, None, None, None, None, cluster=cluster)
 
 
 def test_no_response_cluster_has_more_than_its_share_of_what_is_kept():

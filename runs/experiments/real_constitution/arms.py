@@ -64,6 +64,8 @@ BASE: dict[str, Any] = {
         "gold": False,
         "format": False,
         "critic": False,
+        # As published, nothing is filtered; the arm `answers` leaves copies out.
+        "copied_critique": None,
         "duplicates": "exact",
         "per_problem": None,
     },
@@ -102,6 +104,8 @@ BASE: dict[str, Any] = {
 ARMS: dict[str, dict[str, Any]] = {
     "unguarded": {},
     "guarded": {"monitors": {"guard": True}},
+    # Guarded, and a revision that repeats its critique is not learnt.
+    "answers": {"monitors": {"guard": True}, "filters": {"copied_critique": 0.5}},
     # Further: watched by a judge that OUROLOOP_STUDY_JUDGE names.
     "other_judge": {"monitors": {"guard": True}, "judge": {"model": JUDGE or "baseline"}},
 }

@@ -31,6 +31,8 @@ COLUMNS: Columns = {
     "answers apart": (last("apart"), "%"),
     "red team apart": (last("apart_red_team"), "%"),
     "helpful apart": (last("apart_helpful"), "%"),
+    "revisions that repeat their critique, round 1": (lambda run: float(run[1]["copied"]), "%"),
+    "revisions that repeat their critique": (last("copied"), "%"),
     "log-loss of its own samples at first, nats a token": (first("own_nll"), ""),
     "log-loss of its own samples, nats a token": (last("own_nll"), ""),
     "red team declines, at first": (first("declines"), "%"),
@@ -50,6 +52,7 @@ ROUNDS = int(BASE["rounds"])
 OVER_ROUNDS = {
     "apart": "%",
     "apart_red_team": "%",
+    "copied": "%",
     "own_nll": "",
     "declines": "%",
     "opening": "%",

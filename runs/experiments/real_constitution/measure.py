@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ouroloop.loop.experiments.rounds import tokens, values
+from ouroloop.loop.experiments.rounds import mean_of, tokens, values
 from ouroloop.loop.experiments.study import seed_of
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import paired
+from ouroloop.monitors.metrics.revisions import COPY, likeness
 
 from ..guarded_constitution.measure import apart
 
@@ -87,11 +88,12 @@ def _gains(
 def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
     """One round; NaN where a value is undefined.
 
-    apart_*: share of pairs of a problem's samples in different response clusters. length_*: tokens
-    of an answer. truncated: share cut at the limit, red team. declines: share of the red team's
-    answers that begin as a refusal does. opening: share of the most common first words, red team.
-    own_nll: nats a token of all samples; at another temperature than 1 that is no entropy.
-    helpful, helpful_greedy: right answers, which neither training nor guard sees. judge_unreadable:
+    apart_*: share of pairs of a problem's samples in different response clusters. length_*:
+    tokens of an answer. truncated: share cut at the limit, red team. declines: share of the red
+    team's answers that begin as a refusal does. opening: share of the most common first words,
+    red team. copied: share of the round's revisions that repeat their critique. own_nll: nats a
+    token of all samples; at another temperature than 1 that is no entropy. helpful,
+    helpful_greedy: right answers, which neither training nor guard sees. judge_unreadable:
     share of the judge's verdicts, those on planted texts among them.
     """
     probe, decision = found.probe, found.decision
@@ -112,6 +114,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "declines": share_that_declines(texts),
         "opening": top_opening(texts),
         "opening_helpful": top_opening([str(text) for text in of["helpful"]["text"]]),
+        "copied": share_of_copies(found.samples()),
         "own_nll": float(np.average(sampled["nll"], weights=sampled["num_tokens"])),
         "helpful": float(of["helpful"]["correct"].mean()),
         "helpful_greedy": float(greedy[greedy["family"] == "helpful"]["correct"].mean()),
@@ -122,6 +125,15 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "examples": found.train.get("num_examples", math.nan),
         "tokens": total_tokens,
     }
+
+
+def share_of_copies(samples: Iterable[Mapping[str, Any]]) -> float:
+    """The share of the last revisions that are as like their critique as a copy; NaN of none."""
+    return mean_of(
+        likeness(last["text"], critique["completion"]["text"]) >= COPY
+        for sample in samples
+        for last, critique in [*zip(sample["revisions"], sample["critiques"], strict=False)][-1:]
+    )
 
 
 def share_that_declines(texts: list[str]) -> float:

@@ -53,6 +53,16 @@ def test_shares_of_nothing_are_not_known_and_openings_are_compared_by_their_firs
     assert measure.top_opening(texts) == 0.5
 
 
+def test_copies_are_counted_among_revisions_that_answer_a_critique():
+    said = [{"text": text} for text in ("Your answer is rude.", "Your answer was rude.", "No.")]
+    critiques = [{"completion": said[0]}]
+    copy = {"revisions": [said[1]], "critiques": critiques}
+    answer = {"revisions": [said[2]], "critiques": critiques}
+    draft = {"revisions": [], "critiques": critiques}
+    assert measure.share_of_copies([copy, answer, draft]) == 0.5
+    assert math.isnan(measure.share_of_copies([draft]))
+
+
 @needs_data
 def test_each_published_dialogue_gives_a_faulted_draft_and_its_revision(tmp_path):
     lines = [json.loads(line) for line in data.items(tmp_path).read_text().splitlines()]
@@ -184,11 +194,12 @@ async def one_run(worker):
         await worker.close()
 
 
-def test_the_arms_differ_in_guard_and_judge_alone():
+def test_the_arms_differ_in_guard_judge_and_one_filter_alone():
     differs = {arm: set(keys) for arm, keys in arms.ARMS.items()}
     assert differs == {
         "unguarded": set(),
         "guarded": {"monitors"},
+        "answers": {"monitors", "filters"},
         "other_judge": {"monitors", "judge"},
     }
     assert arms.ARMS["guarded"] == {"monitors": {"guard": True}}
