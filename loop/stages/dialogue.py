@@ -46,6 +46,8 @@ _LABELS = "|".join(Speaker)
 _BEGINNING = re.compile(rf"(?:^|\n\n)({_LABELS}):")
 _WITHIN = re.compile(rf"\n{{2,}}(?=(?:{_LABELS}):)")
 _END = re.compile(rf"(?:^|\n\n)(?:{_LABELS}):$")
+# What goes on as somebody else often leaves the blank line out, or begins so.
+_NEXT = re.compile(rf"(?:^|\n)\s*(?:{_LABELS}):")
 
 
 def conversation(problem: Problem) -> Dialogue:
@@ -95,12 +97,16 @@ def as_turns(dialogue: Iterable[Said]) -> list[Message]:
 
 
 def ends_with_label(prompt: Prompt) -> bool:
-    """Whether a prompt is plain text that ends with a label: somebody else's comes after it."""
+    """Whether a prompt ends with a label, as plain text or in its last turn of a chat.
+
+    What a model adds to such a text ends where it goes on as somebody else.
+    """
+    text = prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
     # Most prompts are long and end otherwise: their end is looked at first.
-    return isinstance(prompt, str) and ":" in prompt[-2:] and bool(_END.search(prompt))
+    return ":" in text[-2:] and bool(_END.search(text))
 
 
 def until_next_speaker(text: str) -> str:
     """What a model wrote as one speaker, without the dialogue that it went on to make up."""
-    found = re.search(rf"\n\n(?:{_LABELS}):", text)
+    found = _NEXT.search(text)
     return text[: found.start()] if found else text

@@ -1,7 +1,8 @@
-"""Where a completion of plain text ends: before the model goes on as somebody else.
+"""Where a completion of a dialogue in one text ends: before the model goes on as somebody else.
 
 A checkpoint without a chat template seldom stops by itself after `Assistant:`; it makes up the
-next `Human:` too. What it wrote as itself is kept and trained on, with a stop token.
+next `Human:` too, and so does a chat model that is asked in the published form (29 of 62 revisions
+of SmolLM2). What it wrote as itself is kept and trained on, with a stop token.
 """
 
 from __future__ import annotations

@@ -164,7 +164,8 @@ def answered(prompts: Prompts, problem: Problem, text: str) -> tuple[Prompt, str
     """A problem's draft prompt, and a text as what a model writes after it."""
     prompt = ask(prompts, problem)
     # After a label the published form has a blank, which the model writes.
-    return prompt, f" {text.lstrip()}" if ends_with_label(prompt) else text
+    is_plain = isinstance(prompt, str)
+    return prompt, f" {text.lstrip()}" if is_plain and ends_with_label(prompt) else text
 
 
 def earlier_answers(prompts: Prompts, problem: Problem) -> list[tuple[Prompt, str]]:

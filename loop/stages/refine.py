@@ -146,7 +146,9 @@ class Refiner:
                 if not self._calls_for_revision(critique, turn):
                     break
             text = await self._revise(problem, index, text, critique, principle, turn)
-            if not text.token_ids:  # no room for one: the text before it stands
+            # No room for one, or no word of its own: the text before it stands, but where every
+            # draft is to be revised. There the empty revision says that none may be learnt.
+            if not text.token_ids and self.recipe.refine.revise_when != "always":
                 break
             revisions.append(text)
         return critiques, revisions
@@ -164,10 +166,8 @@ class Refiner:
         refine = self.recipe.refine
         if turn == refine.revisions:
             return False
-        if refine.revise_when == "always":
-            # Also after a critique that was cut by length: the draft would be learnt as it is.
-            return bool(critique.completion.token_ids)
-        return critique.approved is False
+        # Always: also after a critique that was cut, or the draft would be learnt as it is.
+        return refine.revise_when == "always" or critique.approved is False
 
     async def _revise(
         self,
@@ -178,8 +178,8 @@ class Refiner:
         principle: constitution.Principle | None,
         turn: int,
     ) -> Completion:
-        """The text rewritten: in the light of a critique, or directly where there is none."""
-        said = self._seen(critique.completion.text) if critique else None
+        """The text rewritten: in the light of a critique, or directly where none says anything."""
+        said = (self._seen(critique.completion.text).strip() or None) if critique else None
         make = partial(ask_revision, self.prompts, problem, self._seen(text.text), said, principle)
         temperature = self.recipe.refine.revise_temperature
         max_tokens = self.recipe.sampling.max_tokens

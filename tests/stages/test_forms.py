@@ -215,17 +215,52 @@ def test_a_model_without_a_chat_template_ends_where_it_begins_to_speak_for_other
     assert "and so on" not in revise and sample.final.text == " revise0"
 
 
-def test_a_model_that_says_nothing_as_itself_gives_no_sample_and_its_draft_stands():
-    def silent(request):
-        return Answer("\n\nHuman: and so on", stopped=False)
+def silent(request):
+    return Answer("\n\nHuman: and so on", stopped=False)
 
-    def silent_reviser(request):
-        return silent(request) if stage(request) == "revise0" else " fine"
 
+def test_a_model_that_says_nothing_as_itself_gives_no_sample():
     _, sample, _ = refined(TALK, silent, PAPER)
     assert (sample.draft.finish_reason, sample.draft.text) == ("length", "")
-    _, sample, _ = refined(TALK, silent_reviser, PAPER)
-    assert sample.final.text == " fine" and sample.revisions == ()
+
+
+@pytest.mark.parametrize("revise_when", ["always", "rejected"])
+def test_a_draft_that_got_no_revision_stands_but_where_every_draft_is_to_be_revised(revise_when):
+    def silent_reviser(request):
+        if stage(request) == "critique0":
+            return "No. verdict: wrong"
+        return silent(request) if stage(request) == "revise0" else " fine"
+
+    asks = replace(PAPER, asks_verdict=True, verdict="verdict: {verdict}")
+    _, sample, _ = refined(TALK, silent_reviser, asks, revise_when=revise_when)
+    assert sample.draft.text == " fine" and len(sample.critiques) == 1
+    if revise_when == "rejected":
+        assert sample.final == sample.draft
+    else:
+        assert (sample.final.text, sample.final.finish_reason) == ("", "length")
+
+
+def test_a_critique_that_says_nothing_is_answered_by_a_direct_revision():
+    def silent_critic(request):
+        return silent(request) if stage(request) == "critique0" else f" {stage(request)}"
+
+    engine, sample, _ = refined(TALK, silent_critic, PAPER)
+    assert sample.final.text == " revise0"
+    asked = engine.requests[-1].prompt
+    assert asked.endswith("Assistant: draft\n\nRevisionRequest: Make it kind.\n\nRevision:")
+
+
+def test_a_chat_model_in_the_published_form_ends_where_it_begins_to_speak_for_others():
+    def answer(request):
+        if stage(request) == "draft":
+            return "one\n\nHuman: two"
+        return f"{stage(request)}\nAssistant: and so on"
+
+    _, sample, _ = refined(TALK, answer, replace(PAPER, chat=True))
+    assert sample.draft.text == "one\n\nHuman: two", "asked in turns of a chat"
+    assert sample.critiques[0].completion.text == "critique0"
+    assert (sample.final.text, sample.final.finish_reason) == ("revise0", "stop")
+    assert sample.final.token_ids == (*b"revise0", 256), "the stop token is learnt"
 
 
 def test_a_chat_models_answer_and_an_answer_cut_by_length_stay_as_they_are():

@@ -20,6 +20,7 @@ from ouroloop.loop.stages.dialogue import (
     as_text,
     as_turns,
     conversation,
+    ends_with_label,
     read_dialogue,
     until_next_speaker,
 )
@@ -101,6 +102,17 @@ def test_a_label_in_somebodys_text_begins_no_contribution():
 def test_what_a_model_makes_up_after_its_own_words_is_left_out():
     assert until_next_speaker(" I am sorry.\n\nHuman: thanks") == " I am sorry."
     assert until_next_speaker("Humans:\n\n1. Human: no") == "Humans:\n\n1. Human: no"
+    assert until_next_speaker("I am sorry.\nHuman: thanks") == "I am sorry."
+    assert until_next_speaker("Human: thanks\n\nAssistant: welcome") == ""
+
+
+def test_a_chat_whose_last_turn_ends_with_a_label_is_a_dialogue_too():
+    ends = "\n\nHuman: a\n\nAssistant: b\n\nRevision:"
+    turn = {"role": "user", "content": ends}
+    assert ends_with_label(ends) and ends_with_label([turn])
+    assert ends_with_label([{"role": "system", "content": "s"}, turn])
+    assert not ends_with_label([turn, {"role": "assistant", "content": "c"}])
+    assert not ends_with_label([{"role": "user", "content": "What is a Revision:"}])
 
 
 def test_a_problem_is_a_conversation_of_its_turns_or_of_its_question():
