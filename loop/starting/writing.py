@@ -155,9 +155,10 @@ def _sampling(survey: Survey, settings: Settings) -> Iterator[str]:
             form, when = "", ""
         else:
             yield "# As published (2212.08073): every draft is criticised and revised, and the"
-            yield "# revisions are learnt. A model this small ends few critiques in a verdict."
+            yield "# revisions are learnt. A model this small ends few critiques in a verdict;"
+            yield "# asked in turns of a chat it repeats half of them in the place of answering."
             form, when = " form: paper,", " revise_when: always,"
-        if survey.num_conversations:
+        if survey.num_conversations and settings.can_judge:
             yield "# Critique and revision are asked for as further turns of the conversation."
             form = " form: turns,"
         tokens = f"max_critique_tokens: {CRITIQUE_TOKENS}"

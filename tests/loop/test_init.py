@@ -268,6 +268,15 @@ def test_a_model_that_writes_no_verdicts_learns_every_revision_as_published():
         resolve({**recipe, "model": "arithmetic/base"})
 
 
+def test_a_weak_model_is_asked_for_revisions_of_conversations_in_the_published_form():
+    """In turns SmolLM2 repeated half of its critiques in the place of answering."""
+    talks = replace(SURVEY, grader="none", num_answers=0, num_solutions=0, num_conversations=45)
+    for num_bytes, form in ((SMOLLM2_BYTES, "paper"), (3 * 10**9, "turns")):
+        settings = choose(talks, num_bytes, is_gpu=False)
+        text = recipe_text("mine", "m", {"path": "p.jsonl"}, talks, settings, chat=True)
+        assert yaml.safe_load(text)["refine"]["form"] == form
+
+
 def chosen(is_gpu=False, weight_bytes=SMOLLM2_BYTES, **changes):
     """(size, seconds that a run of it takes on two cores)."""
     survey = replace(SURVEY, **changes)
