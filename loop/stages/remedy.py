@@ -9,14 +9,14 @@ above 1 - T, and a cluster whose share the filters multiply by R cannot take ove
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import Any
 
 from ouroloop.loop.config import InterventionConfig
 from ouroloop.loop.round import Round
-from ouroloop.loop.rows import ProbeRow, RoundPlan
+from ouroloop.loop.rows import ProbeRow, RoundPlan, Verdict
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.metrics import selection
 from ouroloop.monitors.metrics.drift import fresh_share_at
@@ -70,6 +70,7 @@ class Stock:
         selection: upper limit of the largest selection ratio in the last round's pool.
         top_answer: share of the most repeated answer at round 0.
         top_cluster: see `top_cluster`.
+        top_strategy: likewise.
         scored: whether it is known, and may be looked at, which samples are right.
     """
 
@@ -78,6 +79,7 @@ class Stock:
     selection: float = nan
     top_answer: float = nan
     top_cluster: float = nan
+    top_strategy: float = nan
     scored: bool = True
 
 
@@ -102,6 +104,7 @@ def stock_of(rounds: Sequence[Round], main: str, gold: bool = True) -> Stock:
         selection=largest,
         top_answer=top_answer(first.view, main),
         top_cluster=top_cluster(rounds),
+        top_strategy=_largest_share(rounds, lambda verdict: verdict.strategy),
         scored=gold and any(row.correct is not None for row in asked),
     )
 
@@ -120,9 +123,13 @@ def top_cluster(rounds: Sequence[Round]) -> float:
     clusters than one to the probe set, which its problem's baseline answers stand beside. NaN
     before round 1, and where there are no clusters.
     """
+    return _largest_share(rounds, lambda verdict: verdict.cluster)
+
+
+def _largest_share(rounds: Sequence[Round], group: Callable[[Verdict], str | None]) -> float:
     verdicts = rounds[1].verdicts if len(rounds) > 1 else ()
-    clusters = Counter(verdict.cluster for verdict in verdicts if verdict.cluster is not None)
-    return max(clusters.values()) / len(verdicts) if clusters else nan
+    sizes = Counter(name for name in map(group, verdicts) if name is not None)
+    return max(sizes.values()) / len(verdicts) if sizes else nan
 
 
 def strategy_shares(rows: Sequence[ProbeRow], gold: bool = True) -> dict[str, float]:
@@ -204,7 +211,7 @@ def _against(
     if mode in (FailureMode.SHARPENING, None):
         # Heat and caps act on what is sampled and kept, distinct calculations on what is learnt.
         changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)
-        changes["per_strategy"] = _tighter(plan.per_strategy, limits.per_strategy)
+        changes["per_strategy"] = _tighter(plan.per_strategy, _strategy_cap(limits, stock))
         changes["distinct"] = True
     if mode is FailureMode.CANNED:
         changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)
@@ -229,6 +236,17 @@ def _cluster_cap(limits: InterventionConfig, stock: Stock) -> float:
     if isfinite(stock.top_cluster):
         return max(limits.per_cluster, stock.top_cluster)
     return limits.per_cluster
+
+
+def _strategy_cap(limits: InterventionConfig, stock: Stock) -> float | None:
+    """Likewise of strategies where nobody scores: most free text goes by one name.
+
+    Its clusters are what is guarded there. A cap below that name's share halves what is learnt, and
+    spreads nothing. Of scored text strategies are guarded, and may be spread wider than at first.
+    """
+    if limits.per_strategy is None or stock.scored or not isfinite(stock.top_strategy):
+        return limits.per_strategy
+    return max(limits.per_strategy, stock.top_strategy)
 
 
 def _tighter(cap: float | None, limit: float | None) -> float | None:
