@@ -70,7 +70,7 @@ class Stock:
         selection: upper limit of the largest selection ratio in the last round's pool.
         top_answer: share of the most repeated answer at round 0.
         top_cluster: see `top_cluster`.
-        top_strategy: likewise.
+        top_strategy: see `top_strategy`.
         scored: whether it is known, and may be looked at, which samples are right.
     """
 
@@ -104,7 +104,7 @@ def stock_of(rounds: Sequence[Round], main: str, gold: bool = True) -> Stock:
         selection=largest,
         top_answer=top_answer(first.view, main),
         top_cluster=top_cluster(rounds),
-        top_strategy=_largest_share(rounds, lambda verdict: verdict.strategy),
+        top_strategy=top_strategy(rounds),
         scored=gold and any(row.correct is not None for row in asked),
     )
 
@@ -124,6 +124,11 @@ def top_cluster(rounds: Sequence[Round]) -> float:
     before round 1, and where there are no clusters.
     """
     return _largest_share(rounds, lambda verdict: verdict.cluster)
+
+
+def top_strategy(rounds: Sequence[Round]) -> float:
+    """The share of the most common strategy among the same samples."""
+    return _largest_share(rounds, lambda verdict: verdict.strategy)
 
 
 def _largest_share(rounds: Sequence[Round], group: Callable[[Verdict], str | None]) -> float:

@@ -19,7 +19,14 @@ from ouroloop.loop.stages.case import Case
 from ouroloop.loop.stages.dataset import Screen, Sources, assemble
 from ouroloop.loop.stages.earlier import Kept
 from ouroloop.loop.stages.encode import Encoder
-from ouroloop.loop.stages.remedy import EXHAUSTED, Stock, remedy, strategy_shares, top_cluster
+from ouroloop.loop.stages.remedy import (
+    EXHAUSTED,
+    Stock,
+    remedy,
+    strategy_shares,
+    top_cluster,
+    top_strategy,
+)
 from ouroloop.loop.stages.reserve import Reserve
 from ouroloop.monitors.base import Pool
 from ouroloop.monitors.decision.rule import Decision
@@ -78,14 +85,15 @@ def test_without_gold_the_shares_to_keep_are_those_of_all_samples():
     assert strategy_shares(unscored) == {"a": 0.3, "b": 0.7}
 
 
-def test_the_largest_cluster_is_that_of_what_round_0s_model_drafted():
-    def round_of(*clusters):
-        return SimpleNamespace(verdicts=[SimpleNamespace(cluster=name) for name in clusters])
+@pytest.mark.parametrize(("top", "name"), [(top_cluster, "cluster"), (top_strategy, "strategy")])
+def test_the_largest_group_is_that_of_what_round_0s_model_drafted(top, name):
+    def round_of(*groups):
+        return SimpleNamespace(verdicts=[SimpleNamespace(**{name: group}) for group in groups])
 
     rounds = [round_of(), round_of("a", "a", "b", None), round_of("b", "b", "b")]
-    assert top_cluster(rounds) == top_cluster(rounds[:2]) == 0.5
-    assert np.isnan(top_cluster(rounds[:1]))
-    assert np.isnan(top_cluster([round_of(), round_of(None, None)]))
+    assert top(rounds) == top(rounds[:2]) == 0.5
+    assert np.isnan(top(rounds[:1]))
+    assert np.isnan(top([round_of(), round_of(None, None)]))
 
 
 @dataclass
