@@ -277,16 +277,16 @@ class InterventionConfig(Section):
         0.40,
         gt=0,
         le=1,
-        description=(
-            "against sharpening: share of the kept samples per strategy at most; unscored, what"
-            " round 0's model gives its largest one if that is more"
-        ),
+        description="against sharpening: share of the kept per strategy (unscored: if met at first)",
     )
     per_cluster: float = Field(
         0.20,
         gt=0,
         le=1,
-        description="against canned responses: the same per response cluster, scored or not",
+        description=(
+            "against canned responses: share of the kept samples per response cluster, or what"
+            " round 0's model gives its largest one if that is more"
+        ),
     )
     per_answer: float = Field(
         0.02,

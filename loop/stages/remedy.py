@@ -244,14 +244,14 @@ def _cluster_cap(limits: InterventionConfig, stock: Stock) -> float:
 
 
 def _strategy_cap(limits: InterventionConfig, stock: Stock) -> float | None:
-    """Likewise of strategies where nobody scores: most free text goes by one name.
+    """None where nobody scores and one name had more from the start, as it has of free text.
 
-    Its clusters are what is guarded there. A cap below that name's share halves what is learnt, and
-    spreads nothing. Of scored text strategies are guarded, and may be spread wider than at first.
+    Clusters are what is guarded there. Where nearly all texts go by one name, any cap on it leaves
+    half of them out, and spreads nothing.
     """
-    if limits.per_strategy is None or stock.scored or not isfinite(stock.top_strategy):
-        return limits.per_strategy
-    return max(limits.per_strategy, stock.top_strategy)
+    if not stock.scored and stock.top_strategy > (limits.per_strategy or 1.0):
+        return None
+    return limits.per_strategy
 
 
 def _tighter(cap: float | None, limit: float | None) -> float | None:

@@ -145,7 +145,7 @@ def test_no_response_cluster_has_more_than_its_share_of_what_is_kept():
 @pytest.mark.parametrize(
     ("stock", "cap"),
     [
-        (Stock(top_strategy=0.93, scored=False), 0.93),  # nearly every text goes by one name
+        (Stock(top_strategy=0.93, scored=False), None),  # nearly every text goes by one name
         (Stock(top_strategy=0.3, scored=False), LIMITS.per_strategy),
         (Stock(scored=False), LIMITS.per_strategy),  # before round 1
         (Stock(top_strategy=0.93), LIMITS.per_strategy),  # of scored text strategies are guarded
@@ -155,10 +155,12 @@ def test_a_cap_per_strategy_halves_no_text_that_nobody_scores(stock, cap):
     assert remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, stock, 1).per_strategy == cap
 
 
-def test_a_recipe_without_a_cap_per_strategy_gets_none():
-    none = LIMITS.model_copy(update={"per_strategy": None})
+def test_a_cap_per_strategy_that_the_recipe_has_or_has_not_stays():
     stock = Stock(top_strategy=0.93, scored=False)
+    none = LIMITS.model_copy(update={"per_strategy": None})
     assert remedy(PLAN, none, FailureMode.SHARPENING, False, stock, 1).per_strategy is None
+    capped = replace(PLAN, per_strategy=0.6)
+    assert remedy(capped, LIMITS, FailureMode.SHARPENING, False, stock, 1).per_strategy == 0.6
 
 
 def test_the_plans_cap_per_cluster_reaches_the_filter_and_never_loosens_the_recipes():
