@@ -277,7 +277,7 @@ class InterventionConfig(Section):
         0.40,
         gt=0,
         le=1,
-        description="against sharpening: share kept of a strategy, at most (unscored: if met at first)",
+        description="against sharpening: share per strategy at most; unscored, if it was met at first",
     )
     per_cluster: float = Field(
         0.20,
