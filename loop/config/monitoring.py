@@ -277,16 +277,16 @@ class InterventionConfig(Section):
         0.40,
         gt=0,
         le=1,
-        description="against sharpening: share per strategy at most; unscored, if it was met at first",
+        description=(
+            "against sharpening: share of the kept samples per strategy at most; none where nobody"
+            " scores and one strategy of round 0's model has more"
+        ),
     )
     per_cluster: float = Field(
         0.20,
         gt=0,
         le=1,
-        description=(
-            "against canned responses: share of the kept samples per response cluster, or what"
-            " round 0's model gives its largest one if that is more"
-        ),
+        description="against canned responses: the same per cluster, or round 0's largest if more",
     )
     per_answer: float = Field(
         0.02,
