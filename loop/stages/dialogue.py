@@ -47,7 +47,7 @@ _BEGINNING = re.compile(rf"(?:^|\n\n)({_LABELS}):")
 _WITHIN = re.compile(rf"\n{{2,}}(?=(?:{_LABELS}):)")
 _END = re.compile(rf"(?:^|\n\n)(?:{_LABELS}):$")
 # What goes on as somebody else often leaves the blank line out, or begins so.
-_NEXT = re.compile(rf"(?:^|\n)\s*(?:{_LABELS}):")
+_NEXT = re.compile(rf"^[ \t]*(?:{_LABELS}):", re.MULTILINE)
 
 
 def conversation(problem: Problem) -> Dialogue:
@@ -109,4 +109,4 @@ def ends_with_label(prompt: Prompt) -> bool:
 def until_next_speaker(text: str) -> str:
     """What a model wrote as one speaker, without the dialogue that it went on to make up."""
     found = _NEXT.search(text)
-    return text[: found.start()] if found else text
+    return text[: found.start()].rstrip("\n") if found else text
