@@ -11,9 +11,9 @@ from ouroloop.loop.experiments.tables import Rows, first
 
 PANELS: dict[str, Callable[[Rows], float]] = {
     "helpful answers apart, %": lambda run: 100 * first("apart_helpful")(run),
-    "red team's apart, %": lambda run: 100 * first("apart_red_team")(run),
     "own log-loss, nats": first("own_nll"),
     "open alike, helpful, %": lambda run: 100 * first("opening_helpful")(run),
+    "repeat their critique, %": lambda run: 100 * first("copied")(run),
 }
 
 

@@ -43,7 +43,8 @@ EXPERIMENT = Experiment(
         "From Bai et al. (2212.08073): a chat model of 135 M parameters in the place of a helpful"
         " one of 52 B; word problems of ASDiv are the helpful prompts; refusals are counted by"
         " their wording, for the judge is the model itself before any training. Seed 0 was run in"
-        " float32 under the decision rule of its day, seed 1 in bfloat16, under decision 045."
+        " float32 under the decision rule of its day, seed 1 in bfloat16, under decision 045, seed"
+        " 2 and the arm `answers` under decision 049, which halves no training set of free text."
     ),
     columns=COLUMNS,
     goals=goals,
