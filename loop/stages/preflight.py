@@ -165,8 +165,8 @@ def _copying(pool: Pool, recipe: Recipe) -> list[str]:
         return []
     return [
         f"{found.value:.0%} of the revisions (at least {found.low:.0%}) repeat the critique"
-        " that they answer, as of a model too weak to revise: ask in another form (refine.form: paper), or"
-        " revise directly (refine: {critique: false, revise_when: always})"
+        " that they answer, as of a model too weak to revise: ask in another form (refine.form:"
+        " paper), or revise directly (refine: {critique: false, revise_when: always})"
     ]
 
 
