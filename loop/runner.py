@@ -32,13 +32,9 @@ from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.trackers.registry import has_trackers
 from ouroloop.loop.views.endings import closing_text, is_halted, next_steps
+from ouroloop.loop.views.notes import of_round
 from ouroloop.loop.views.printable import printable
-from ouroloop.loop.views.progress import (
-    LiveProgress,
-    dropped_notes,
-    rounds_table,
-    unreadable_notes,
-)
+from ouroloop.loop.views.progress import LiveProgress, rounds_table
 from ouroloop.loop.views.reader import read_round, read_run
 from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.decision.rule import Decision
@@ -129,7 +125,7 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
             found = read_round(store.path, number)
             reasons = " ".join(str(reason) for reason in found.decision["reasons"][:2])
             progress.say(f"round {number}: {found.action}. {reasons}")
-            for line in [*dropped_notes(found), *unreadable_notes(found)]:
+            for line in of_round(found):
                 progress.say(line)
             if mirror is not None:
                 _copy(mirror, store, progress)

@@ -20,7 +20,6 @@ from ouroloop.loop.rows import Preflight, PreflightAction, RoundPlan, Verdict
 from ouroloop.monitors.base import AuditItems, Pool
 from ouroloop.monitors.estimators.stats import UNDEFINED
 from ouroloop.monitors.metrics.audit import error_rate
-from ouroloop.monitors.metrics.revisions import copied_share
 from ouroloop.monitors.metrics.selection import (
     NO_NAME,
     SelectionRatio,
@@ -29,9 +28,6 @@ from ouroloop.monitors.metrics.selection import (
     selection_ratios,
 )
 from ouroloop.monitors.metrics.supply import starves
-
-MOST_COPIED = 0.25
-"""From this share of revisions on that surely repeat their critique the round says so."""
 
 
 def check_round(
@@ -65,7 +61,6 @@ def check(
       does not see.
     * a note, when fewer samples were kept than a training takes (`dataset.min_examples`), or the
       yield lies significantly below `monitors.min_yield`: the round's training set starves.
-    * a note, when a quarter of the revisions or more repeat their critique.
     * adjust, where no gold answer verifies the samples: an answer that is common over problems
       (`interventions.per_answer`, or twice round 0's `top_answer`), a response cluster
       (`interventions.per_cluster`, or round 0's `top_cluster`), or a strategy, is selected so
@@ -82,7 +77,6 @@ def check(
         return replace(passed, action=PreflightAction.BLOCK, reasons=(blind,))
     noted = _notes(pool, recipe)
     passed = replace(passed, starved=bool(noted))
-    noted += _copying(pool, recipe)
     growing = takeovers(selection_ratios(pool), plan.replay_fraction)
     if recipe.filters.gold:
         return replace(passed, reasons=(*noted, *_verified(growing, plan.replay_fraction)))
@@ -155,19 +149,6 @@ def _notes(pool: Pool, recipe: Recipe) -> list[str]:
     level = 1 - 2 * recipe.monitors.watch_alpha / recipe.rounds
     hungry = starves(pool, recipe.monitors.min_yield, level, recipe.dataset.min_kept)
     return [hungry] if hungry else []
-
-
-def _copying(pool: Pool, recipe: Recipe) -> list[str]:
-    """The sentence about revisions that repeat their critique, where that is no answer."""
-    found = copied_share(pool)
-    # With a final answer a critique may hold the solution.
-    if recipe.filters.format or not found.low > MOST_COPIED:
-        return []
-    return [
-        f"{found.value:.0%} of the revisions (at least {found.low:.0%}) repeat the critique"
-        " that they answer, as of a model too weak to revise: ask in another form (refine.form:"
-        " paper), or revise directly (refine: {critique: false, revise_when: always})"
-    ]
 
 
 def _cap_answers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ouroloop.loop.views.progress import DASH
+from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.reader import Json
 
 BAR = "  | "

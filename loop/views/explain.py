@@ -1,6 +1,6 @@
 """Why a round was decided as it was: `ouroloop explain RUN --round 7`.
 
-Everything stands in the round's decision.json; the words are those of the decision itself.
+Everything stands in the round's decision.json and preflight.json, in their own words.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.round import Round
 from ouroloop.loop.views.account import Step, steps
+from ouroloop.loop.views.files import read_object
 from ouroloop.loop.views.measures import MODES
-from ouroloop.loop.views.progress import DASH, markdown
+from ouroloop.loop.views.notes import DASH
+from ouroloop.loop.views.progress import markdown
 from ouroloop.loop.views.reader import RoundData, RunData, read_run
 from ouroloop.monitors.decision.evidence import log_limit
 from ouroloop.monitors.decision.reasons import why
@@ -118,6 +121,7 @@ def explain(path: Path, number: int | None = None) -> str:
         _evidence(decided),
         _guards(decided),
         _unmeasured(decided),
+        _before_training(round),
         _next(run, round),
         _outcome(run, round),
     ]
@@ -203,6 +207,15 @@ def _unmeasured(decided: Decision) -> str:
         by_reason.setdefault(entry.reason, []).append(entry.name)
     lines = [f"  {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
     return "\n".join(["Not guarded in this round", *lines])
+
+
+def _before_training(round: RoundData) -> str:
+    """What the preflight check said of the round's samples, and did."""
+    found = read_object(round.path.parent.parent, round.path / Round.preflight.file)
+    if not found.get("reasons"):
+        return ""
+    lines = [f"  {reason}" for reason in found["reasons"]]
+    return "\n".join([f"Before training: {found['action']}", *lines])
 
 
 def _next(run: RunData, round: RoundData) -> str:

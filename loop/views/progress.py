@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
@@ -26,11 +25,11 @@ from rich.progress import Progress as Bars
 
 from ouroloop.loop.views.headlines import table_measures
 from ouroloop.loop.views.measures import Measure
+from ouroloop.loop.views.notes import DASH, notes
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.loop.views.statistics import column, label, written
+from ouroloop.loop.views.statistics import column, written
 
-DASH = "–"
 STAGE_WIDTH = 18
 # A stage that took less and had one item only is not worth a line.
 SHORT_SECONDS = 2
@@ -247,86 +246,6 @@ def rounds_table(run: RunData, between: str = "\n") -> str:
     if not rows:
         return f"{run.name}: no round is finished yet."
     return between.join([markdown(rows), *notes(run)])
-
-
-def notes(run: RunData) -> list[str]:
-    """What has to stand below the table.
-
-    Why a dash is a dash, and which samples could not be read.
-    """
-    lines = undefined_notes(run)
-    for round in run.rounds:
-        lines += [*dropped_notes(round), *unreadable_notes(round), *copies_notes(round)]
-    return lines
-
-
-def dropped_notes(round: RoundData) -> list[str]:
-    """A line where servers left samples without a usable answer."""
-    found = round.column("dropped", "why")
-    if not found:
-        return []
-    of = len(found) + len(round.column("verdicts", "kept"))
-    what = f"{len(found):,} of {of:,} samples were dropped, no server gave a usable answer"
-    return [f"round {round.number}: {what}; e.g. {found[0]}"]
-
-
-def copies_notes(round: RoundData) -> list[str]:
-    """A line where held-out questions were found in what the round was to train on."""
-    copies = round.screened.get("copies", [])
-    if not copies:
-        return []
-    by = Counter(str(copy["by"]) for copy in copies)
-    ways = {"question": "the same question", "near": "nearly the same", "text": "in the text"}
-    how = ", ".join(f"{by[name]:,} {words}" for name, words in ways.items() if by[name])
-    of = round.screened["num_examples"]
-    what = f"{len(copies):,} of {of:,} examples held a held-out question and were left out ({how})"
-    return [f"round {round.number}: {what}"]
-
-
-# Table of a round -> what its rows are called.
-UNREADABLE_IN = {"verdicts": "samples", "probe": "probe samples", "audit": "planted items"}
-
-
-def unreadable_notes(round: RoundData) -> list[str]:
-    """One line per table in which a reader failed.
-
-    E.g. "round 3: 3 of 800 samples unreadable: 3 ValueError in dataflow".
-    """
-    lines = []
-    for name, what in UNREADABLE_IN.items():
-        # Empty: no such table, or a run of an earlier version.
-        rows = round.column(name, "unreadable")
-        labels = Counter(label for found in rows for label in found)
-        failed = sum(len(found) > 0 for found in rows)
-        if failed:
-            why = ", ".join(f"{count:,} {label}" for label, count in labels.most_common())
-            lines.append(
-                f"round {round.number}: {failed:,} of {len(rows):,} {what} unreadable: {why}"
-            )
-    return lines
-
-
-def undefined_notes(run: RunData) -> list[str]:
-    """Why a dash is a dash, one line per measure and reason.
-
-    Round 0 trains nothing, so its yield needs no note.
-    """
-    notes: dict[str, list[int]] = {}
-    for round in run.rounds:
-        for measure in table_measures(run):
-            value = measure.read(round)
-            if not value.defined:
-                text = f"{label(measure.of(round))} is {measure.text(value)}"
-                notes.setdefault(text, []).append(round.number)
-    lines = []
-    for text, numbers in notes.items():
-        where = f"round {', '.join(map(str, numbers))}"
-        if len(numbers) == len(run.rounds) > 1:
-            where = "every round"
-        elif len(numbers) > 1:
-            where = where.replace("round", "rounds")
-        lines.append(f"{DASH} {where}: {text}")
-    return lines
 
 
 def markdown(rows: list[dict[str, str]]) -> str:

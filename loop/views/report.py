@@ -38,7 +38,8 @@ from ouroloop.loop.views.measures import (
     title_of,
     ways_shares,
 )
-from ouroloop.loop.views.progress import DASH, notes, round_cells
+from ouroloop.loop.views.notes import DASH, notes
+from ouroloop.loop.views.progress import round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 from ouroloop.loop.views.terms import TERMS
 

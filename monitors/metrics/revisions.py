@@ -11,7 +11,7 @@ from ouroloop.monitors.base import Pool, Reading, RoundView
 from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Bools
-from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, share
+from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.metrics.readings import Kind, missing, reading
 
 KINDS: Mapping[Estimand, Kind] = {
@@ -49,22 +49,15 @@ class Revisions:
         pool = view.pool
         if pool is None or pool.like_critique is None or pool.like_draft is None:
             return missing(KINDS, "no text was revised for training this round")
+        answered = np.isfinite(pool.like_critique)
         revised = np.isfinite(pool.like_draft)
+        copied = _share(pool, pool.like_critique >= self.copy, answered)
         unchanged = _share(pool, pool.like_draft == 1.0, revised)
         none = "no text was revised"
         return [
-            reading(
-                COPIED, copied_share(pool, self.copy), "share", "down", f"{none} after a critique"
-            ),
+            reading(COPIED, copied, "share", "down", f"{none} after a critique"),
             reading(UNCHANGED, unchanged, "share", "none", none),
         ]
-
-
-def copied_share(pool: Pool, copy: float = COPY) -> Estimate:
-    """Of the revisions that answer a critique the share that repeat it, clustered by problem."""
-    if pool.like_critique is None:
-        return UNDEFINED
-    return _share(pool, pool.like_critique >= copy, np.isfinite(pool.like_critique))
 
 
 def _share(pool: Pool, hit: Bools, among: Bools) -> Estimate:

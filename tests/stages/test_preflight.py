@@ -139,24 +139,6 @@ def test_fewer_samples_than_a_training_takes_are_noted_unless_something_makes_up
         assert not check(few, audit(0.0), PLAN, recipe, 0.01).reasons
 
 
-def test_revisions_that_mostly_repeat_their_critique_are_noted_with_what_helps():
-    healthy = pool({"column": 0.5, "jump": 0.5}, 0.5)
-    free = resolve({"name": "x", "filters": {"gold": False, "format": False}})
-
-    def reasons(share, recipe, num=40):
-        like = np.full(len(healthy.problem), np.nan)
-        like[:num] = np.where(np.arange(num) < share * num, 0.8, 0.1)
-        found = check(replace(healthy, like_critique=like), audit(0.1), PLAN, recipe, 0.01)
-        assert found.action == "pass" and not found.starved
-        return found.reasons
-
-    (said,) = reasons(0.75, free)
-    assert said.startswith("75% of the revisions (at least") and "refine.form: paper" in said
-    assert reasons(0.75, LABELLESS) == (), "with a final answer the critique may hold the solution"
-    assert reasons(0.2, free) == ()
-    assert reasons(0.75, free, num=4) == (), "four revisions show little"
-
-
 def shortcut(num, rng):
     answer = np.array([f"{i // 4}" for i in range(num)], dtype=object)
     answer[rng.random(num) < 0.06] = "42"
