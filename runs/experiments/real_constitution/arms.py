@@ -101,11 +101,15 @@ BASE: dict[str, Any] = {
     "tracking": {"mlflow": False},
 }
 
+ANSWERS: dict[str, Any] = {"monitors": {"guard": True}, "filters": {"copied_critique": 0.5}}
+
 ARMS: dict[str, dict[str, Any]] = {
     "unguarded": {},
     "guarded": {"monitors": {"guard": True}},
     # Guarded, and a revision that repeats its critique is not learnt.
-    "answers": {"monitors": {"guard": True}, "filters": {"copied_critique": 0.5}},
+    "answers": ANSWERS,
+    # The same, asked in the published form: one text with labels, in the place of further turns.
+    "paper": {**ANSWERS, "refine": {"form": "paper"}},
     # Further: watched by a judge that OUROLOOP_STUDY_JUDGE names.
     "other_judge": {"monitors": {"guard": True}, "judge": {"model": JUDGE or "baseline"}},
 }

@@ -194,12 +194,13 @@ async def one_run(worker):
         await worker.close()
 
 
-def test_the_arms_differ_in_guard_judge_and_one_filter_alone():
+def test_the_arms_differ_in_guard_judge_filter_and_form_alone():
     differs = {arm: set(keys) for arm, keys in arms.ARMS.items()}
     assert differs == {
         "unguarded": set(),
         "guarded": {"monitors"},
         "answers": {"monitors", "filters"},
+        "paper": {"monitors", "filters", "refine"},
         "other_judge": {"monitors", "judge"},
     }
     assert arms.ARMS["guarded"] == {"monitors": {"guard": True}}
