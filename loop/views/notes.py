@@ -7,9 +7,11 @@ from collections import Counter
 from ouroloop.loop.views.headlines import table_measures
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.loop.views.statistics import label
-from ouroloop.monitors.metrics.revisions import COPIED
+from ouroloop.monitors.estimators.estimand import Estimand
 
 DASH = "–"
+# Not from its monitor: scipy would take longer than all that a terminal shows.
+COPIED = Estimand("revision/copied_critique", samples="pool")
 # A rejection filter's name; from this share on that surely repeats its critique a round says so.
 COPIED_REASON, MOST_COPIED = "copied_critique", 0.25
 

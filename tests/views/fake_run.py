@@ -260,6 +260,8 @@ def _sampling(folder: Path, number: int, guarded: bool, rng: random.Random) -> i
                 "temperature": 1.0,
                 "num_tokens": 12,
                 "revised": revised,
+                "like_critique": 0.1 if revised else None,
+                "like_draft": 0.6 if revised else None,
                 "question": f"A shop has {a} <b>pears</b> and gets {b} more. How many?",
                 "gold": str(a + b),
             }

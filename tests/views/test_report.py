@@ -63,7 +63,7 @@ def test_both_arms_and_every_section_are_on_the_page(page: str) -> None:
     for heading in (headings + "|Training loss|Every reading|What the numbers mean").split("|"):
         assert heading in page
     assert (
-        page.count("<svg") == 20 + 2 + 2 + 2 + 4 + 2
+        page.count("<svg") == 21 + 2 + 2 + 2 + 4 + 2
     )  # curves, areas, ways, reliability, families, loss
     assert "no, only noted" in page and "round 4 trained from round 3" in page
 
