@@ -148,9 +148,13 @@ class Sample:
 
     @property
     def answered_critique(self) -> Critique | None:
-        """The critique that `final` answers; None of a draft or a direct revision."""
+        """The critique that `final` answers; None of a draft or a direct revision.
+
+        A critique that says nothing is answered by a direct one.
+        """
         turn = len(self.revisions)
-        return self.critiques[turn - 1] if 0 < turn <= len(self.critiques) else None
+        found = self.critiques[turn - 1] if 0 < turn <= len(self.critiques) else None
+        return found if found and found.completion.text.strip() else None
 
     @property
     def approved(self) -> bool | None:

@@ -146,9 +146,10 @@ class Refiner:
                 if not self._calls_for_revision(critique, turn):
                     break
             text = await self._revise(problem, index, text, critique, principle, turn)
-            # No room for one, or no word of its own: the text before it stands, but where every
-            # draft is to be revised. There the empty revision says that none may be learnt.
-            if not text.token_ids and self.recipe.refine.revise_when != "always":
+            # No room for one, or no word of its own: the text before it stands. But no draft does
+            # where every one is to be revised: the empty revision says that none may be learnt.
+            may_stand = revisions or self.recipe.refine.revise_when != "always"
+            if not text.token_ids and may_stand:
                 break
             revisions.append(text)
         return critiques, revisions

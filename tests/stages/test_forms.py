@@ -240,12 +240,21 @@ def test_a_draft_that_got_no_revision_stands_but_where_every_draft_is_to_be_revi
         assert (sample.final.text, sample.final.finish_reason) == ("", "length")
 
 
+def test_a_revision_stands_where_a_later_one_says_nothing():
+    def silent_at_last(request):
+        return silent(request) if stage(request) == "revise1" else f" {stage(request)}"
+
+    _, sample, _ = refined(TALK, silent_at_last, PAPER, revisions=2)
+    assert [each.text for each in sample.revisions] == [" revise0"]
+    assert sample.final.finish_reason == "stop"
+
+
 def test_a_critique_that_says_nothing_is_answered_by_a_direct_revision():
     def silent_critic(request):
         return silent(request) if stage(request) == "critique0" else f" {stage(request)}"
 
     engine, sample, _ = refined(TALK, silent_critic, PAPER)
-    assert sample.final.text == " revise0"
+    assert sample.final.text == " revise0" and sample.answered_critique is None
     asked = engine.requests[-1].prompt
     assert asked.endswith("Assistant: draft\n\nRevisionRequest: Make it kind.\n\nRevision:")
 
