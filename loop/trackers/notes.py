@@ -10,9 +10,9 @@ import re
 from ouroloop.loop.views.account import Step, sentences, steps
 from ouroloop.loop.views.explain import helped
 from ouroloop.loop.views.measures import best_by
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.progress import markdown, rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.statistics import DASH
 
 # MLflow refuses longer tags than 8,000 characters, and a note is one.
 MAX_LENGTH = 7900

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ouroloop.loop.capacity.plan import Capacity, Need
 from ouroloop.loop.costs import Purpose
 from ouroloop.loop.views.costs import counted
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.progress import clock, markdown
+from ouroloop.loop.views.statistics import DASH
 
 GB = 1e9
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.reader import Json
+from ouroloop.loop.views.statistics import DASH
 
 BAR = "  | "
 # Characters of a text in a table's cell.

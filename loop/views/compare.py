@@ -11,10 +11,9 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.views import figures
 from ouroloop.loop.views.arms import Arm, arms
 from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels, title_of
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.progress import markdown
 from ouroloop.loop.views.reader import NAN, RoundData, RunData, read_run
-from ouroloop.loop.views.statistics import column
+from ouroloop.loop.views.statistics import DASH, column
 from ouroloop.loop.views.svg import save_figure
 
 # What an arm is judged by first; where nobody scores, what is left of it. `--json` has all.

@@ -15,9 +15,9 @@ from ouroloop.loop.round import Round
 from ouroloop.loop.views.account import Step, steps
 from ouroloop.loop.views.files import read_object
 from ouroloop.loop.views.measures import MODES
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.progress import markdown
 from ouroloop.loop.views.reader import RoundData, RunData, read_run
+from ouroloop.loop.views.statistics import DASH
 from ouroloop.monitors.decision.evidence import log_limit
 from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.decision.records import Audit, Decision, GuardReading, StreamId, plain

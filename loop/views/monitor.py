@@ -18,9 +18,8 @@ from ouroloop.loop.traces.frameworks import Scoring, read_framework
 from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.headlines import NUM_APPROVALS, approved_in
 from ouroloop.loop.views.lookup import MAIN, find
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.progress import markdown
-from ouroloop.loop.views.statistics import column, statistic_of, written
+from ouroloop.loop.views.statistics import DASH, column, statistic_of, written
 from ouroloop.loop.views.verdict import verdict
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded

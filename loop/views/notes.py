@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from ouroloop.loop.views.headlines import table_measures
+from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.loop.views.statistics import label
-from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.loop.views.statistics import DASH, label
 
-DASH = "–"
-# Not from its monitor: scipy would take longer than all that a terminal shows.
-COPIED = Estimand("revision/copied_critique", samples="pool")
 # A rejection filter's name; from this share on that surely repeats its critique a round says so.
 COPIED_REASON, MOST_COPIED = "copied_critique", 0.25
 
@@ -55,10 +52,10 @@ def copies_notes(round: RoundData) -> list[str]:
 
 def repeated_notes(round: RoundData) -> list[str]:
     """A line where many revisions only repeat their critique and were left out for that."""
-    found = round.find(COPIED)
+    found = BY_KEY["copied"].read(round)
     reasons = round.column("verdicts", "reasons")
     num = sum(COPIED_REASON in list(each) for each in reasons)
-    if not num or found is None or not found.low > MOST_COPIED:
+    if not num or not found.low > MOST_COPIED:
         return []
     what = (
         f"{num:,} of {len(reasons):,} samples only repeat the critique that they should answer,"

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.folder.sums import round_folder
 from ouroloop.loop.traces.tables import read_own
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.progress import markdown
+from ouroloop.loop.views.statistics import DASH
 from ouroloop.monitors.decision.blocks import ScoreError
 from ouroloop.monitors.decision.free_population import typical_text
 from ouroloop.monitors.decision.growth import WITHIN

@@ -25,10 +25,10 @@ from rich.progress import Progress as Bars
 
 from ouroloop.loop.views.headlines import table_measures
 from ouroloop.loop.views.measures import Measure
-from ouroloop.loop.views.notes import DASH, notes
+from ouroloop.loop.views.notes import notes
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.loop.views.statistics import column, written
+from ouroloop.loop.views.statistics import DASH, column, written
 
 STAGE_WIDTH = 18
 # A stage that took less and had one item only is not worth a line.

@@ -38,9 +38,10 @@ from ouroloop.loop.views.measures import (
     title_of,
     ways_shares,
 )
-from ouroloop.loop.views.notes import DASH, notes
+from ouroloop.loop.views.notes import notes
 from ouroloop.loop.views.progress import round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
+from ouroloop.loop.views.statistics import DASH
 from ouroloop.loop.views.terms import TERMS
 
 # More chains than these nobody reads; the rest are in the run's samples.jsonl.

@@ -26,9 +26,9 @@ from ouroloop.loop.views.cells import (
 from ouroloop.loop.views.chains import Turn, turns
 from ouroloop.loop.views.explain import round_of
 from ouroloop.loop.views.measures import rejections
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.progress import markdown
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
+from ouroloop.loop.views.statistics import DASH
 
 MAX_NAMES, MAX_ROWS = 12, 20
 

@@ -14,6 +14,8 @@ from ouroloop.loop.views.lookup import MAIN
 from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, SECOND_HALF, Estimand
 
 Unit = Literal["share", "nats", "count", "ratio"]
+DASH = "–"
+"""In the place of a number that is not defined."""
 # Unit -> factor, digits and sign with which a number is written.
 SHOWN: Mapping[Unit, tuple[float, int, str]] = {
     "share": (100, 1, " %"),

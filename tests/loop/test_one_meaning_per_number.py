@@ -21,11 +21,10 @@ from ouroloop.loop.views.headlines import SCORED_TABLE
 from ouroloop.loop.views.lookup import find
 from ouroloop.loop.views.measures import MEASURES, Measure
 from ouroloop.loop.views.monitor import COLUMNS, monitor, table, to_json
-from ouroloop.loop.views.notes import DASH
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData, read_run
 from ouroloop.loop.views.report import write_report
-from ouroloop.loop.views.statistics import STATISTICS, label, written
+from ouroloop.loop.views.statistics import DASH, STATISTICS, label, written
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
