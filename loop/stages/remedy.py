@@ -67,6 +67,7 @@ class Stock:
     Attributes:
         num_kept: samples kept in the last round.
         rarest: smallest share of a strategy alive among round 0's right answers.
+        rarest_cluster: see `rarest_cluster`.
         selection: upper limit of the largest selection ratio in the last round's pool.
         top_answer: share of the most repeated answer at round 0.
         top_cluster: see `top_cluster`.
@@ -76,6 +77,7 @@ class Stock:
 
     num_kept: int = 0
     rarest: float = nan
+    rarest_cluster: float = nan
     selection: float = nan
     top_answer: float = nan
     top_cluster: float = nan
@@ -101,6 +103,7 @@ def stock_of(rounds: Sequence[Round], main: str, gold: bool = True) -> Stock:
     return Stock(
         num_kept=num_kept,
         rarest=min(shares.values(), default=nan),
+        rarest_cluster=rarest_cluster(rounds),
         selection=largest,
         top_answer=top_answer(first.view, main),
         top_cluster=top_cluster(rounds),
@@ -123,18 +126,24 @@ def top_cluster(rounds: Sequence[Round]) -> float:
     clusters than one to the probe set, which its problem's baseline answers stand beside. NaN
     before round 1, and where there are no clusters.
     """
-    return _largest_share(rounds, lambda verdict: verdict.cluster)
+    return max(_shares(rounds, lambda verdict: verdict.cluster), default=nan)
+
+
+def rarest_cluster(rounds: Sequence[Round]) -> float:
+    """The share of the smallest response cluster among the same samples, from `RARE` on."""
+    shares = _shares(rounds, lambda verdict: verdict.cluster)
+    return min((share for share in shares if share >= RARE), default=nan)
 
 
 def top_strategy(rounds: Sequence[Round]) -> float:
     """The share of the most common strategy among the same samples."""
-    return _largest_share(rounds, lambda verdict: verdict.strategy)
+    return max(_shares(rounds, lambda verdict: verdict.strategy), default=nan)
 
 
-def _largest_share(rounds: Sequence[Round], group: Callable[[Verdict], str | None]) -> float:
+def _shares(rounds: Sequence[Round], group: Callable[[Verdict], str | None]) -> list[float]:
     verdicts = rounds[1].verdicts if len(rounds) > 1 else ()
     sizes = Counter(name for name in map(group, verdicts) if name is not None)
-    return max(sizes.values()) / len(verdicts) if sizes else nan
+    return [size / len(verdicts) for size in sizes.values()]
 
 
 def strategy_shares(rows: Sequence[ProbeRow], gold: bool = True) -> dict[str, float]:
@@ -244,14 +253,16 @@ def _cluster_cap(limits: InterventionConfig, stock: Stock) -> float:
 
 
 def _strategy_cap(limits: InterventionConfig, stock: Stock) -> float | None:
-    """None where nobody scores and one name had more from the start, as it has of free text.
+    """None where texts go by one name: any cap on it drops half of them, and spreads nothing."""
+    return None if _goes_by_one_name(limits, stock) else limits.per_strategy
 
-    Clusters are what is guarded there. Where nearly all texts go by one name, any cap on it leaves
-    half of them out, and spreads nothing.
+
+def _goes_by_one_name(limits: InterventionConfig, stock: Stock) -> bool:
+    """Whether strategies say nothing of the texts, as of free text, and clusters are what counts.
+
+    So it is where nobody scores and one name had more from the start than a strategy may have.
     """
-    if not stock.scored and stock.top_strategy > (limits.per_strategy or 1.0):
-        return None
-    return limits.per_strategy
+    return not stock.scored and stock.top_strategy > (limits.per_strategy or 1.0)
 
 
 def _tighter(cap: float | None, limit: float | None) -> float | None:
@@ -269,6 +280,8 @@ def _replaying_more(
         factor = AFTER_ROLLBACK
     elif plan.archive:
         factor = AFTER_REPLAY
+    if _goes_by_one_name(limits, stock):
+        stock = replace(stock, rarest=stock.rarest_cluster)
     share = max(
         limits.replay_fraction,
         fresh_share(plan.temperatures, stock),

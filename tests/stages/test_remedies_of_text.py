@@ -22,6 +22,7 @@ from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.remedy import (
     EXHAUSTED,
     Stock,
+    rarest_cluster,
     remedy,
     strategy_shares,
     top_cluster,
@@ -94,6 +95,36 @@ def test_the_largest_group_is_that_of_what_round_0s_model_drafted(top, name):
     assert top(rounds) == top(rounds[:2]) == 0.5
     assert np.isnan(top(rounds[:1]))
     assert np.isnan(top([round_of(), round_of(None, None)]))
+
+
+def test_the_rarest_cluster_is_one_of_a_hundredth_of_the_drafts_or_more():
+    def round_of(**sizes):
+        names = [name for name, size in sizes.items() for _ in range(size)]
+        return SimpleNamespace(verdicts=[SimpleNamespace(cluster=name) for name in names])
+
+    rounds = [round_of(), round_of(a=180, b=18, c=2), round_of(c=9)]
+    assert rarest_cluster(rounds) == pytest.approx(0.01)
+    rounds[1] = round_of(a=181, b=18, c=1)
+    assert rarest_cluster(rounds) == pytest.approx(0.09), "one of 200 is hardly ever seen again"
+    assert np.isnan(rarest_cluster(rounds[:1]))
+
+
+@pytest.mark.parametrize(
+    ("stock", "share"),
+    [
+        # 3 / (n p) by clusters; a name that one text of a hundred has says nothing.
+        (Stock(1000, 0.01, 0.02, top_strategy=0.93, scored=False), 0.15),
+        (Stock(1000, 0.93, 0.008, top_strategy=0.93, scored=False), 0.375),
+        # Where strategies tell texts apart, or texts are scored, it is they that are to be kept.
+        (Stock(1000, 0.01, 0.02, top_strategy=0.3, scored=False), 0.3),
+        (Stock(1000, 0.01, 0.02, top_strategy=0.93), 0.3),
+    ],
+)
+def test_how_much_free_text_is_replayed_goes_by_its_clusters(stock, share):
+    limits = LIMITS.model_copy(update={"replay_fraction": 0.1})
+    plan = replace(PLAN, temperatures=(1.0,))
+    new = remedy(plan, limits, FailureMode.DRIFT, False, stock, 1)
+    assert new.replay_fraction == pytest.approx(share)
 
 
 @dataclass
