@@ -157,6 +157,9 @@ class Campaign:
             # While the student is still served: loading a checkpoint is slow.
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
+        # Where others alone draft, the verifier is tried all the same.
+        if sources:
+            await self.audit(round, student)
         if lacks_samples:
             round.samples = samples
             for counts in self.setting.shots.counted():
@@ -178,12 +181,16 @@ class Campaign:
         cases = examine(samples, problems, setting.task, setting.strategy, setting.responses)
         verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, round.plan))
         if round.lacks(Round.preflight):
+            first, gold = self.rounds[0], self.recipe.monitors.gold
+            # Round 1's own samples are what round 0's model drafted.
+            drafted = remedy.first_drafts(self.history) or verdicts
             round.preflight = preflight.check_round(
                 round,
                 verdicts,
                 self.recipe,
-                top_answer=remedy.top_answer(self.rounds[0].view, self.main),
-                top_cluster=remedy.top_cluster(self.history),
+                top_answer=remedy.top_answer(first.view, self.main),
+                top_cluster=remedy.top_cluster(drafted),
+                by_cluster=remedy.goes_by_cluster(first, drafted, self.main, gold),
             )
         found = round.preflight
         self.event("preflight", round, action=found.action, reasons=found.reasons)

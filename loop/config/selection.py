@@ -61,7 +61,7 @@ class FilterConfig(Section):
         None,
         gt=0,
         le=1,
-        description="share of the kept samples per answer at most, over all problems",
+        description="share per answer, over all problems, at most of what the filters before keep",
     )
     extra: tuple[Extension, ...] = Field(
         (),

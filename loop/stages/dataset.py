@@ -30,7 +30,7 @@ from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.judging import graded
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.loop.stages.refine import derive_seed
-from ouroloop.loop.stages.remedy import strategy_shares
+from ouroloop.loop.stages.remedy import shares_to_keep
 from ouroloop.loop.stages.reserve import Reserve
 from ouroloop.monitors.fence import Unreadable
 
@@ -70,7 +70,8 @@ class Sources:
             policy accumulates.
         gold: the round's problems; their solutions join when the recipe says so.
         reserve: what replay draws on.
-        shares: strategy -> share among round 0's right answers, which the archive brings back.
+        shares: strategy -> share among round 0's right answers, which the archive brings back; of
+            free text empty: what it replays instead is round 0's.
     """
 
     kept: Sequence[Example]
@@ -151,7 +152,7 @@ async def training_set(
     kept = kept_examples(samples, round.verdicts, round.number)
     kept = await as_learnt(kept, setting, encoder, items)
     # Round 0 is what the loop must not lose: its shares are the target of every later round.
-    main = [row for row in history[0].probe if row.family == setting.probe_set.main]
+    shares = shares_to_keep(history, setting.probe_set.main, recipe.monitors.gold)
     real = setting.demonstrations if config.replay_source == "demonstrations" else ()
     at_baseline = [past for past in history[1:] if past.plan.sample_from == 0]
     sources = Sources(
@@ -159,7 +160,7 @@ async def training_set(
         earlier=_kept_in(plans.lineage(history, plan.start_from)),
         gold=practised,
         reserve=Reserve.gather(real, _kept_in(history[1:]), _kept_in(at_baseline)),
-        shares=strategy_shares(main, recipe.monitors.gold),
+        shares=shares,
     )
     # Last, over everything: a held-out question may hide among demonstrations as well.
     screen = Screen.of(items.values(), setting.probe_set.heldout, setting.copies)
@@ -268,7 +269,8 @@ async def replay(
 
     A part of them are demonstrations drawn evenly, or samples of round 0's model where there are
     none; once the plan turns to the archive, the rest brings the strategies back towards round 0's
-    shares.
+    shares. Without strategies, as of free text, the rest is of round 0's model as far as there is
+    any: what later rounds kept may be what collapsed, and no verifier tells.
     """
     reserve = sources.reserve
     # share = replayed / (own + replayed), solved for what is replayed.
@@ -276,13 +278,16 @@ async def replay(
     num_even = round(wanted * plan.demonstrations)
     even = reserve.even(num_even, rng)
     steady = await encoder.solutions(even, plan.round)
-    steady += reserve.of_baseline(num_even, own, rng)
-    lost = wanted - len(steady) if plan.archive else 0
-    archived, drawn = reserve.refill([*own, *steady], lost, sources.shares or {}, rng)
+    if not reserve.demonstrations:
+        steady += reserve.of_baseline(num_even, own, rng)
+    if not plan.archive:
+        return steady
+    shares = sources.shares or {}
+    if not shares:
+        steady += reserve.of_baseline(wanted - len(steady), [*own, *steady], rng)
+    archived, drawn = reserve.refill([*own, *steady], wanted - len(steady), shares, rng)
     replayed = [*steady, *archived, *await encoder.solutions(drawn, plan.round)]
-    # Free text may have no strategies to bring back: then all of it is round 0's.
-    missing = wanted - len(replayed) if plan.archive else 0
-    return [*replayed, *reserve.of_baseline(missing, [*own, *replayed], rng)]
+    return [*replayed, *reserve.of_baseline(wanted - len(replayed), [*own, *replayed], rng)]
 
 
 def _kept_in(rounds: Iterable[Round]) -> list[Kept]:

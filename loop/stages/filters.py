@@ -103,21 +103,9 @@ class PerGroup:
     name: str
 
     def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
-        """True beyond the cap; spread evenly over the round's problems."""
-        members: dict[str, list[int]] = defaultdict(list)
-        for i, (case, live) in enumerate(zip(cases, alive, strict=True)):
-            group = self.group(case)
-            if live and group is not None:
-                members[group].append(i)
-        counts = [len(m) for m in members.values()]
-        cap = self.cap(counts)
-        # First each problem's first sample, then its second: a cap must not silence problems.
-        out = [False] * len(cases)
-        for rows in members.values():
-            spread = sorted(rows, key=lambda i: (cases[i].sample.index, i))
-            for i in spread[cap:]:
-                out[i] = True
-        return out
+        """True beyond the cap."""
+        members = _members(cases, alive, self.group)
+        return _beyond(members, self.cap([len(rows) for rows in members]), cases)
 
     def cap(self, counts: Sequence[int]) -> int:
         """Largest count per group that keeps every share at most `most`.
@@ -133,11 +121,34 @@ class PerGroup:
         return 0
 
 
+def _members(
+    cases: Sequence[Case], alive: Sequence[bool], group: Callable[[Case], str | None]
+) -> list[list[int]]:
+    """The places of each group's living cases."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, (case, live) in enumerate(zip(cases, alive, strict=True)):
+        name = group(case)
+        if live and name is not None:
+            members[name].append(i)
+    return list(members.values())
+
+
+def _beyond(members: Sequence[Sequence[int]], cap: int, cases: Sequence[Case]) -> list[bool]:
+    """True for the cases of each group beyond the cap, spread evenly over the round's problems."""
+    out = [False] * len(cases)
+    for rows in members:
+        # First each problem's first sample, then its second: a cap must not silence problems.
+        for i in sorted(rows, key=lambda i: (cases[i].sample.index, i))[cap:]:
+            out[i] = True
+    return out
+
+
 @dataclass(frozen=True)
 class PerAnswer:
-    """At most the share `most` of the kept samples with one answer, over all problems.
+    """At most the share `most` of what came in with one answer, over all problems.
 
-    A shortcut gives the same one everywhere.
+    A shortcut gives the same one everywhere. Not of what is kept: of forty answers with 2.5 % each
+    no number but 0 is at most 2 % of what is left.
     """
 
     most: float
@@ -147,13 +158,7 @@ class PerAnswer:
         """True beyond the cap, which a single sample never exceeds."""
         # Over all problems: within one of them the right answer is the same every time.
         cap = max(1, int(self.most * sum(alive)))
-        seen: Counter[str] = Counter()
-        out = []
-        for case, live in zip(cases, alive, strict=True):
-            counts = live and case.answer is not None
-            seen[case.answer or ""] += counts
-            out.append(counts and seen[case.answer or ""] > cap)
-        return out
+        return _beyond(_members(cases, alive, lambda case: case.answer), cap, cases)
 
 
 def single_filters(config: FilterConfig) -> list[Each]:

@@ -175,8 +175,10 @@ def _answers(
         if index >= num or not is_asked or row.truncated:
             continue
         for criterion, principles in judge.criteria.items():
-            # Not of this round: the same place is asked about the same principle every time.
-            drawn = derive_seed(seed, 0, row.problem, f"{SOURCE}/{criterion}", index)
+            # Not of this round: the same place is asked about the same principle every time, and a
+            # baseline's further answers about those of its first, or they would compare otherwise.
+            place = index % judge.config.samples
+            drawn = derive_seed(seed, 0, row.problem, f"{SOURCE}/{criterion}", place)
             principle = constitution.draw(principles, drawn)
             yield Case(problems[row.problem], index, criterion, principle, row.text)
 

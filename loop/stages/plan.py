@@ -56,6 +56,7 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
             back,
             baseline=_drawn_to(recipe, history, current, replays),
             replays=replays,
+            starved=last.decision.starved and last.decision.spoke is None,
         )
         if is_rejected:
             plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))

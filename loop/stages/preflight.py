@@ -36,14 +36,16 @@ def check_round(
     recipe: Recipe,
     top_answer: float,
     top_cluster: float = nan,
+    by_cluster: bool = False,
 ) -> Preflight:
     """The check of a round whose samples the filters would judge so.
 
     top_answer: share of the most repeated answer at round 0; such an answer is no shortcut.
     top_cluster: share of the largest response cluster of round 0's model, likewise.
+    by_cluster: whether strategies' names tell the texts apart no more, see `goes_by_cluster`.
     """
     pool, audit = pool_of(verdicts), audit_of(round.audit)
-    return check(pool, audit, round.plan, recipe, top_answer, top_cluster)
+    return check(pool, audit, round.plan, recipe, top_answer, top_cluster, by_cluster)
 
 
 def check(
@@ -53,6 +55,7 @@ def check(
     recipe: Recipe,
     top_answer: float,
     top_cluster: float = nan,
+    by_cluster: bool = False,
 ) -> Preflight:
     """Block, adjust or pass.
 
@@ -66,7 +69,7 @@ def check(
       (`interventions.per_cluster`, or round 0's `top_cluster`), or a strategy, is selected so
       strongly that it takes over under the planned fresh share: (1 - fresh share) R > 1, by the
       limits of all clusters at once. Answer and response cluster are capped; for the strategy the
-      fresh share is raised to 1 - 1/R.
+      fresh share is raised to 1 - 1/R, unless `by_cluster`: then a name says nothing of a text.
     """
     # From the worst on: a verifier that accepts what is wrong makes every later question moot.
     passed = _passed(plan)
@@ -82,7 +85,7 @@ def check(
         return replace(passed, reasons=(*noted, *_verified(growing, plan.replay_fraction)))
     capped = _cap_answers(passed, pool, recipe.interventions, top_answer)
     capped = _cap_clusters(capped, pool, recipe.interventions, top_cluster)
-    held = _hold_back(capped, growing, recipe.interventions)
+    held = capped if by_cluster else _hold_back(capped, growing, recipe.interventions)
     if held == passed:
         return replace(passed, reasons=tuple(noted))
     return replace(held, action=PreflightAction.ADJUST, reasons=(*noted, *held.reasons))
@@ -164,8 +167,8 @@ def _cap_answers(
     if not growing or (found.per_answer is not None and found.per_answer <= common):
         return found
     reason = (
-        f"{_sentence('answer', growing[0], found.replay_fraction)}: at most {common:.1%} of the"
-        " kept samples may give one answer"
+        f"{_sentence('answer', growing[0], found.replay_fraction)}: at most {common:.1%} of what"
+        " the other filters keep may give one answer"
     )
     return replace(found, per_answer=common, reasons=(*found.reasons, reason))
 
@@ -174,18 +177,11 @@ def _cap_clusters(
     found: Preflight, pool: Pool, limits: InterventionConfig, top_cluster: float
 ) -> Preflight:
     """A cap on the share of one response cluster, where one takes over."""
-    if pool.cluster is None:
-        return found
     common = limits.per_cluster
     if np.isfinite(top_cluster):
         common = max(common, top_cluster)
-    ratios = ratios_of(_named(pool.cluster), pool.problem, pool.kept, pool.correct)
-    # Texts near no cluster have nothing in common: they cannot take over as one.
-    growing = [
-        ratio
-        for ratio in takeovers(ratios, found.replay_fraction)
-        if ratio.raw_share > common and ratio.cluster != NO_NAME
-    ]
+    ratios = takeovers(cluster_ratios(pool), found.replay_fraction)
+    growing = [ratio for ratio in ratios if ratio.raw_share > common]
     if not growing or (found.per_cluster is not None and found.per_cluster <= common):
         return found
     reason = (
@@ -193,6 +189,17 @@ def _cap_clusters(
         f" {common:.1%} of the kept samples may belong to one response cluster"
     )
     return replace(found, per_cluster=common, reasons=(*found.reasons, reason))
+
+
+def cluster_ratios(pool: Pool) -> list[SelectionRatio]:
+    """Every response cluster's selection ratio; see `ratios_of`. Empty without clusters.
+
+    Texts near no cluster have nothing in common: they cannot take over as one.
+    """
+    if pool.cluster is None:
+        return []
+    ratios = ratios_of(_named(pool.cluster), pool.problem, pool.kept, pool.correct)
+    return [ratio for ratio in ratios if ratio.cluster != NO_NAME]
 
 
 def _hold_back(
@@ -220,6 +227,6 @@ def _sentence(kind: str, found: SelectionRatio, share: float) -> str:
     )
 
 
-def _named(answers: Any) -> Any:
+def _named(names: Any) -> Any:
     # Samples without an answer are a cluster of their own: they too can take over.
-    return np.array([a if isinstance(a, str) else NO_NAME for a in answers], dtype=object)
+    return np.array([a if isinstance(a, str) else NO_NAME for a in names], dtype=object)

@@ -17,7 +17,8 @@ from typing import Any
 from ouroloop.loop.config import InterventionConfig
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import ProbeRow, RoundPlan, Verdict
-from ouroloop.monitors.base import RoundView
+from ouroloop.loop.stages.preflight import cluster_ratios
+from ouroloop.monitors.base import Pool, RoundView
 from ouroloop.monitors.metrics import selection
 from ouroloop.monitors.metrics.drift import fresh_share_at
 from ouroloop.monitors.metrics.readings import of
@@ -34,6 +35,10 @@ AFTER_REPLAY = 1.25
 # Below this share of round 0's right answers a strategy is not one to be kept alive: a probe of
 # some hundred right answers sees it once or never.
 RARE = 0.01
+
+# From this share on nearly all texts go by one strategy's name, as of free text, which seldom
+# calculates: then names tell nothing apart, and response clusters are what there is to go by.
+ONE_NAME = 0.8
 
 # A reader of "reinject" in ten rounds on end is to know that nine of them changed nothing.
 EXHAUSTED = (
@@ -66,8 +71,8 @@ class Stock:
 
     Attributes:
         num_kept: samples kept in the last round.
+        by_cluster: see `goes_by_cluster`; then the next two are of response clusters.
         rarest: smallest share of a strategy alive among round 0's right answers.
-        rarest_cluster: see `rarest_cluster`.
         selection: upper limit of the largest selection ratio in the last round's pool.
         top_answer: share of the most repeated answer at round 0.
         top_cluster: see `top_cluster`.
@@ -76,8 +81,8 @@ class Stock:
     """
 
     num_kept: int = 0
+    by_cluster: bool = False
     rarest: float = nan
-    rarest_cluster: float = nan
     selection: float = nan
     top_answer: float = nan
     top_cluster: float = nan
@@ -90,26 +95,57 @@ def stock_of(rounds: Sequence[Round], main: str, gold: bool = True) -> Stock:
 
     `gold`: whether it may depend on which answers are right.
     """
-    first, last = rounds[0], rounds[-1]
-    pool = last.view.pool
-    num_kept = 0 if pool is None else int(pool.kept.sum())
-    # Without a kept sample no strategy was selected, and the ratio is undefined.
-    largest = nan
-    if pool is not None and num_kept:
-        found = selection.largest_ratio(selection.selection_ratios(pool))
-        largest = found[2] if found else nan
-    asked = [row for row in first.probe if row.family == main]
-    shares = strategy_shares(asked, gold)
+    first, drafted, pool = rounds[0], first_drafts(rounds), rounds[-1].view.pool
+    by_cluster = goes_by_cluster(first, drafted, main, gold)
+    shares = shares_to_keep(rounds, main, gold)
     return Stock(
-        num_kept=num_kept,
-        rarest=min(shares.values(), default=nan),
-        rarest_cluster=rarest_cluster(rounds),
-        selection=largest,
+        num_kept=0 if pool is None else int(pool.kept.sum()),
+        by_cluster=by_cluster,
+        rarest=rarest_cluster(drafted) if by_cluster else min(shares.values(), default=nan),
+        selection=_largest_selection(pool, by_cluster),
         top_answer=top_answer(first.view, main),
-        top_cluster=top_cluster(rounds),
-        top_strategy=top_strategy(rounds),
-        scored=gold and any(row.correct is not None for row in asked),
+        top_cluster=top_cluster(drafted),
+        top_strategy=top_strategy(drafted),
+        scored=_is_scored(first, main, gold),
     )
+
+
+def first_drafts(rounds: Sequence[Round]) -> Sequence[Verdict]:
+    """What round 0's model drafted to train on: round 1's samples before the filters."""
+    return rounds[1].verdicts if len(rounds) > 1 else ()
+
+
+def goes_by_cluster(first: Round, drafted: Sequence[Verdict], main: str, gold: bool) -> bool:
+    """Whether only response clusters tell the texts apart: nobody scores them, nor do names.
+
+    So it is of free text, nearly all of which goes by one strategy's name, or by none.
+    """
+    return not (_is_scored(first, main, gold) or top_strategy(drafted) <= ONE_NAME)
+
+
+def shares_to_keep(rounds: Sequence[Round], main: str, gold: bool) -> dict[str, float]:
+    """Round 0's shares of strategies, which a later round's replay brings back; {} of free text."""
+    if goes_by_cluster(rounds[0], first_drafts(rounds), main, gold):
+        return {}
+    return strategy_shares(_asked(rounds[0], main), gold)
+
+
+def _is_scored(first: Round, main: str, gold: bool) -> bool:
+    return gold and any(row.correct is not None for row in _asked(first, main))
+
+
+def _asked(first: Round, main: str) -> list[ProbeRow]:
+    return [row for row in first.probe if row.family == main]
+
+
+def _largest_selection(pool: Pool | None, by_cluster: bool) -> float:
+    """Upper limit of the largest selection ratio of a strategy, or of a response cluster."""
+    # Without a kept sample nothing was selected, and the ratio is undefined.
+    if pool is None or not pool.kept.any():
+        return nan
+    ratios = cluster_ratios if by_cluster else selection.selection_ratios
+    found = selection.largest_ratio(ratios(pool))
+    return found[2] if found else nan
 
 
 def top_answer(view: RoundView, main: str) -> float:
@@ -119,31 +155,30 @@ def top_answer(view: RoundView, main: str) -> float:
     return max(answers.values(), default=0) / max(len(asked), 1)
 
 
-def top_cluster(rounds: Sequence[Round]) -> float:
+def top_cluster(drafted: Sequence[Verdict]) -> float:
     """The share of the largest response cluster among what round 0's model drafted to train on.
 
     These are round 1's samples before the filters: an answer to a training problem lies in other
     clusters than one to the probe set, which its problem's baseline answers stand beside. NaN
     before round 1, and where there are no clusters.
     """
-    return max(_shares(rounds, lambda verdict: verdict.cluster), default=nan)
+    return max(_shares(drafted, lambda verdict: verdict.cluster), default=nan)
 
 
-def rarest_cluster(rounds: Sequence[Round]) -> float:
+def rarest_cluster(drafted: Sequence[Verdict]) -> float:
     """The share of the smallest response cluster among the same samples, from `RARE` on."""
-    shares = _shares(rounds, lambda verdict: verdict.cluster)
+    shares = _shares(drafted, lambda verdict: verdict.cluster)
     return min((share for share in shares if share >= RARE), default=nan)
 
 
-def top_strategy(rounds: Sequence[Round]) -> float:
+def top_strategy(drafted: Sequence[Verdict]) -> float:
     """The share of the most common strategy among the same samples."""
-    return max(_shares(rounds, lambda verdict: verdict.strategy), default=nan)
+    return max(_shares(drafted, lambda verdict: verdict.strategy), default=nan)
 
 
-def _shares(rounds: Sequence[Round], group: Callable[[Verdict], str | None]) -> list[float]:
-    verdicts = rounds[1].verdicts if len(rounds) > 1 else ()
-    sizes = Counter(name for name in map(group, verdicts) if name is not None)
-    return [size / len(verdicts) for size in sizes.values()]
+def _shares(drafted: Sequence[Verdict], group: Callable[[Verdict], str | None]) -> list[float]:
+    sizes = Counter(name for name in map(group, drafted) if name is not None)
+    return [size / len(drafted) for size in sizes.values()]
 
 
 def strategy_shares(rows: Sequence[ProbeRow], gold: bool = True) -> dict[str, float]:
@@ -178,6 +213,7 @@ def remedy(
     back: int,
     baseline: int | None = None,
     replays: bool = True,
+    starved: bool = False,
 ) -> RoundPlan:
     """The plan with what helps against the named failure; what was begun before goes on.
 
@@ -195,8 +231,9 @@ def remedy(
         back: the round to roll back to.
         baseline: the round that the quantity which spoke is compared with; None: none spoke.
         replays: whether the next round learns from anything that is replayed.
+        starved: whether too little was kept, and nothing else called; a cap would keep less still.
     """
-    new = _against(plan, limits, mode, stock, back)
+    new = plan if starved else _against(plan, limits, mode, stock, back)
     new = _replaying_more(new, limits, rolled_back, stock)
     changed = _changes(plan, new, SHOWN if replays else SHOWN.keys() - REPLAY)
     if baseline is not None and limits.blend and not changed:
@@ -226,7 +263,8 @@ def _against(
         # Heat and caps act on what is sampled and kept, distinct calculations on what is learnt.
         changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)
         changes["per_strategy"] = _tighter(plan.per_strategy, _strategy_cap(limits, stock))
-        changes["distinct"] = True
+        # Free text with the same calculation in it may say something else in every other sentence.
+        changes["distinct"] = plan.distinct or not stock.by_cluster
     if mode is FailureMode.CANNED:
         changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)
         changes["per_cluster"] = _tighter(plan.per_cluster, _cluster_cap(limits, stock))
@@ -253,16 +291,13 @@ def _cluster_cap(limits: InterventionConfig, stock: Stock) -> float:
 
 
 def _strategy_cap(limits: InterventionConfig, stock: Stock) -> float | None:
-    """None where texts go by one name: any cap on it drops half of them, and spreads nothing."""
-    return None if _goes_by_one_name(limits, stock) else limits.per_strategy
+    """None where nobody scores and one name had more from the start, as it has of free text.
 
-
-def _goes_by_one_name(limits: InterventionConfig, stock: Stock) -> bool:
-    """Whether strategies say nothing of the texts, as of free text, and clusters are what counts.
-
-    So it is where nobody scores and one name had more from the start than a strategy may have.
+    Any cap on it leaves half of the texts out, and spreads nothing.
     """
-    return not stock.scored and stock.top_strategy > (limits.per_strategy or 1.0)
+    if not stock.scored and stock.top_strategy > (limits.per_strategy or 1.0):
+        return None
+    return limits.per_strategy
 
 
 def _tighter(cap: float | None, limit: float | None) -> float | None:
@@ -280,8 +315,6 @@ def _replaying_more(
         factor = AFTER_ROLLBACK
     elif plan.archive:
         factor = AFTER_REPLAY
-    if _goes_by_one_name(limits, stock):
-        stock = replace(stock, rarest=stock.rarest_cluster)
     share = max(
         limits.replay_fraction,
         fresh_share(plan.temperatures, stock),

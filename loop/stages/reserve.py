@@ -98,12 +98,12 @@ class Reserve:
         return rng.sample(self.demonstrations, min(num, len(self.demonstrations)))
 
     def of_baseline(self, num: int, own: Sequence[Example], rng: random.Random) -> list[Example]:
-        """At most `num` samples of round 0's model drawn evenly; none beside demonstrations.
+        """At most `num` samples of round 0's model drawn evenly.
 
         None that `own` has: in a round that round 0's model drafts again, they may be the same.
         """
         # Even over all families, so helpful samples come back as often as they were mixed in.
-        if self.demonstrations or not num:
+        if not num:
             return []
         known = {key_of(example) for example in own}
         places = chain.from_iterable(kept.places() for kept in self.baseline)

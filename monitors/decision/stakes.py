@@ -149,7 +149,11 @@ class Stream:
 
         From the baseline and from how many blocks there are, never from how they score.
         """
-        variance = float((self.baseline_P * (1 - self.baseline_P)).mean())
+        seen_P = self.baseline_P
+        # One block is 0 or 1 and shows no spread; the mean over problems bounds it.
+        if self.baseline_se > 0 and 0 < self.num_blocks < 2 * len(seen_P):
+            seen_P = seen_P.mean(keepdims=True)
+        variance = float((seen_P * (1 - seen_P)).mean())
         num_P = self.counts[0].max(axis=1)
         num_P = num_P[num_P > 0]
         # Of problems with unequal numbers each weighs as the one with the fewest.

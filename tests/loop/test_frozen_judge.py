@@ -126,6 +126,19 @@ def test_every_judged_answer_gets_the_verdict_that_the_judge_gave_on_its_own_tex
 
 
 @pytest.mark.slow
+def test_a_baselines_further_answers_are_judged_by_the_principles_of_its_first(run):
+    """Or an unchanged model would be compared by another mixture of principles, every round."""
+    first, second = rounds_of(run[1])
+
+    def asked(round, places):
+        rows = [row for row in round.judgements if row.truth is None and row.index in places]
+        return {(row.problem, row.criterion, row.index % 3): row.principle for row in rows}
+
+    assert asked(first, range(3)) == asked(first, range(3, 6)) == asked(second, range(3))
+    assert len(set(asked(first, range(3)).values())) > 2
+
+
+@pytest.mark.slow
 def test_approvals_stand_beside_the_answers_and_what_was_not_judged_is_not_known(run):
     first, second = (round.view.probe for round in rounds_of(run[1]))
     assert set(first.approvals) == {"harmless", "helpful"}

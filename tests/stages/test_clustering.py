@@ -13,7 +13,9 @@ from ouroloop.loop.config import ClusterConfig
 from ouroloop.loop.errors import CheckpointError, RunStateError
 from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.round import Round
+from ouroloop.loop.stages import preflight
 from ouroloop.loop.stages.clustering import Responses, responses_of
+from ouroloop.loop.stages.remedy import top_cluster
 from ouroloop.monitors.strategies.lexical import Lexical
 from ouroloop.monitors.strategies.responses import Pretrained
 
@@ -111,9 +113,13 @@ def test_an_encoder_is_a_name_or_a_folder_beside_the_recipe(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_labels_probe_samples_and_verdicts_by_round_0_and_a_resumed_run_alike(tmp_path):
+def test_a_run_labels_probe_samples_and_verdicts_by_round_0_and_a_resumed_run_alike(
+    tmp_path, monkeypatch
+):
     from scripted_world import Model, carry, recipe, uncommit
 
+    known, check = [], preflight.check_round
+    monkeypatch.setattr(preflight, "check_round", lambda *a, **k: known.append(k) or check(*a, **k))
     settings = recipe(rounds=1, monitors={"clusters": {"when": "always", "samples": 13}})
     model = Model()
     _, path = carry(tmp_path, model, settings)
@@ -131,6 +137,9 @@ def test_a_run_labels_probe_samples_and_verdicts_by_round_0_and_a_resumed_run_al
             row.cluster for row in round.probe if row.kind == "sample"
         ]
     assert all(verdict.cluster.startswith("all/") for verdict in second.verdicts)
+    # Round 1's own drafts are those of round 0's model: their largest cluster is no canned text.
+    assert known[0]["top_cluster"] == top_cluster(second.verdicts) > 0
+    assert known[0]["by_cluster"] is False, "its answers are scored"
     assert {row.cluster.split("/")[0] for row in first.probe} >= {"near"}
     # Round 1 is made again from what round 0 had learned.
     before = [row.cluster for row in second.probe]

@@ -88,6 +88,15 @@ def test_an_unverified_strategy_that_would_take_over_raises_the_fresh_share_to_w
         0.01,
     )
     assert held.action == "pass", "a fresh share of one half holds a ratio of 1.6 back"
+    free = check(
+        pool({"column": 0.8, "jump": 0.2}, 0.5),
+        audit(0.0),
+        PLAN,
+        LABELLESS,
+        0.01,
+        by_cluster=True,
+    )
+    assert free.action == "pass", "a name says nothing of a free text"
 
 
 def test_a_verified_strategy_is_noted_only():

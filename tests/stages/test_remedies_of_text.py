@@ -15,6 +15,7 @@ from ouroloop.loop.recipes.recipe_file import resolve
 from ouroloop.loop.records import Completion, Sample
 from ouroloop.loop.rows import Example, PreflightAction, ProbeRow, RoundPlan
 from ouroloop.loop.stages import filters, plan, preflight
+from ouroloop.loop.stages import remedy as remedies
 from ouroloop.loop.stages.case import Case
 from ouroloop.loop.stages.dataset import Screen, Sources, assemble
 from ouroloop.loop.stages.earlier import Kept
@@ -22,8 +23,12 @@ from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.remedy import (
     EXHAUSTED,
     Stock,
+    first_drafts,
+    goes_by_cluster,
     rarest_cluster,
     remedy,
+    shares_to_keep,
+    stock_of,
     strategy_shares,
     top_cluster,
     top_strategy,
@@ -86,45 +91,95 @@ def test_without_gold_the_shares_to_keep_are_those_of_all_samples():
     assert strategy_shares(unscored) == {"a": 0.3, "b": 0.7}
 
 
-@pytest.mark.parametrize(("top", "name"), [(top_cluster, "cluster"), (top_strategy, "strategy")])
-def test_the_largest_group_is_that_of_what_round_0s_model_drafted(top, name):
-    def round_of(*groups):
-        return SimpleNamespace(verdicts=[SimpleNamespace(**{name: group}) for group in groups])
+def verdicts(name="cluster", **sizes):
+    """So many drafts of each group; `none`: of no group."""
+    groups = [None if each == "none" else each for each, num in sizes.items() for _ in range(num)]
+    kinds = {"cluster": None, "strategy": None}
+    return [SimpleNamespace(**{**kinds, name: group}) for group in groups]
 
-    rounds = [round_of(), round_of("a", "a", "b", None), round_of("b", "b", "b")]
-    assert top(rounds) == top(rounds[:2]) == 0.5
-    assert np.isnan(top(rounds[:1]))
-    assert np.isnan(top([round_of(), round_of(None, None)]))
+
+@pytest.mark.parametrize(("top", "name"), [(top_cluster, "cluster"), (top_strategy, "strategy")])
+def test_the_largest_group_is_a_share_of_all_that_round_0s_model_drafted(top, name):
+    assert top(verdicts(name, a=2, b=1, none=1)) == 0.5
+    assert np.isnan(top([])) and np.isnan(top(verdicts(name, none=2)))
+
+
+def test_what_round_0s_model_drafted_are_round_1s_samples():
+    rounds = [SimpleNamespace(verdicts=drafted) for drafted in ([], ["a"], ["b"])]
+    assert first_drafts(rounds) == first_drafts(rounds[:2]) == ["a"]
+    assert first_drafts(rounds[:1]) == ()
 
 
 def test_the_rarest_cluster_is_one_of_a_hundredth_of_the_drafts_or_more():
-    def round_of(**sizes):
-        names = [name for name, size in sizes.items() for _ in range(size)]
-        return SimpleNamespace(verdicts=[SimpleNamespace(cluster=name) for name in names])
-
-    rounds = [round_of(), round_of(a=180, b=18, c=2), round_of(c=9)]
-    assert rarest_cluster(rounds) == pytest.approx(0.01)
-    rounds[1] = round_of(a=181, b=18, c=1)
-    assert rarest_cluster(rounds) == pytest.approx(0.09), "one of 200 is hardly ever seen again"
-    assert np.isnan(rarest_cluster(rounds[:1]))
+    assert rarest_cluster(verdicts(a=180, b=18, c=2)) == pytest.approx(0.01)
+    assert rarest_cluster(verdicts(a=181, b=18, c=1)) == pytest.approx(0.09)
+    assert np.isnan(rarest_cluster([]))
 
 
 @pytest.mark.parametrize(
-    ("stock", "share"),
+    ("sizes", "correct", "gold", "found"),
     [
-        # 3 / (n p) by clusters; a name that one text of a hundred has says nothing.
-        (Stock(1000, 0.01, 0.02, top_strategy=0.93, scored=False), 0.15),
-        (Stock(1000, 0.93, 0.008, top_strategy=0.93, scored=False), 0.375),
-        # Where strategies tell texts apart, or texts are scored, it is they that are to be kept.
-        (Stock(1000, 0.01, 0.02, top_strategy=0.3, scored=False), 0.3),
-        (Stock(1000, 0.01, 0.02, top_strategy=0.93), 0.3),
+        ({"a": 93, "b": 7}, None, True, True),  # nearly every text goes by one name
+        ({"none": 9}, None, True, True),  # or by none
+        ({"a": 60, "b": 40}, None, True, False),  # two ways are told apart
+        ({"a": 93, "b": 7}, 1.0, True, False),  # of scored text strategies are guarded
+        ({"a": 93, "b": 7}, 1.0, False, True),  # unless no score may be looked at
     ],
 )
-def test_how_much_free_text_is_replayed_goes_by_its_clusters(stock, share):
-    limits = LIMITS.model_copy(update={"replay_fraction": 0.1})
-    plan = replace(PLAN, temperatures=(1.0,))
-    new = remedy(plan, limits, FailureMode.DRIFT, False, stock, 1)
-    assert new.replay_fraction == pytest.approx(share)
+def test_free_text_goes_by_clusters_where_nobody_scores_and_names_say_nothing(
+    sizes, correct, gold, found
+):
+    first = SimpleNamespace(probe=[probe_row("a", correct)])
+    drafted = verdicts("strategy", **sizes)
+    assert goes_by_cluster(first, drafted, "f", gold) is found
+    rounds = [SimpleNamespace(probe=first.probe), SimpleNamespace(verdicts=drafted)]
+    kept = shares_to_keep(rounds, "f", gold)
+    assert kept == ({} if found else {"a": 1.0}), "of free text no name is brought back"
+
+
+def stock_of_text(stray):
+    """800 drafts, 5 clusters, kept at random but for `stray` of them, which have another name."""
+    rng = np.random.default_rng(3)
+    names = np.array(["words"] * (800 - stray) + ["sum"] * stray, dtype=object)
+    cluster = rng.choice(np.array(["a", "b", "c", "d", "e"], dtype=object), 800)
+    kept = rng.random(800) < 0.5
+    kept[-stray:] = True
+    problem = np.array([f"p{i // 4}" for i in range(800)], dtype=object)
+    none = np.full(800, None, dtype=object)
+    pool = Pool(problem, names, none, np.full(800, np.nan), kept, none, cluster=cluster)
+    drafted = [
+        SimpleNamespace(strategy=name, cluster=group)
+        for name, group in zip(names, cluster, strict=True)
+    ]
+    view = SimpleNamespace(pool=pool)
+    asked = [probe_row("words", None)] * 99 + [probe_row("sum", None)]
+    first = SimpleNamespace(probe=asked, view=view, verdicts=[])
+    return stock_of([first, SimpleNamespace(view=view, verdicts=drafted)], "f")
+
+
+@pytest.mark.parametrize("stray", [9, 16])
+def test_a_stray_name_does_not_decide_how_much_free_text_is_replayed(stray, monkeypatch):
+    monkeypatch.setattr(remedies, "top_answer", lambda *_: np.nan)
+    found = stock_of_text(stray)
+    assert found.by_cluster and found.rarest > 0.15
+    assert 1 < found.selection < 1.5, "by the name it is 2 from ten samples on"
+    new = remedy(replace(PLAN, temperatures=(1.0,)), LIMITS, FailureMode.DRIFT, False, found, 1)
+    assert new.replay_fraction == LIMITS.replay_fraction
+
+
+@pytest.mark.parametrize("by_cluster", [True, False])
+def test_free_texts_that_hold_one_calculation_are_no_copies(by_cluster):
+    stock = Stock(by_cluster=by_cluster, scored=False)
+    assert remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, stock, 1).distinct is not by_cluster
+    begun = replace(PLAN, distinct=True)
+    assert remedy(begun, LIMITS, FailureMode.SHARPENING, False, stock, 1).distinct
+
+
+def test_where_too_little_was_kept_nothing_is_capped_as_that_would_keep_less():
+    new = remedy(PLAN, LIMITS, None, False, Stock(num_kept=12), 1, starved=True)
+    replay = {name: getattr(new, name) for name in ("replay_fraction", "archive", "demonstrations")}
+    assert replay == {"replay_fraction": 0.5, "archive": True, "demonstrations": 0.5}
+    assert new == replace(PLAN, why=new.why, **replay)
 
 
 @dataclass
@@ -171,6 +226,16 @@ def test_no_response_cluster_has_more_than_its_share_of_what_is_kept():
     capped = kept(per_cluster=0.25)
     named = sum(num for name, num in capped.items() if name is not None)
     assert capped["canned"] <= 0.25 * named and capped["a"] == 28 and capped[None] == 28
+
+
+def test_a_cap_on_one_answer_is_spread_over_the_problems():
+    # Two samples of each of fifty problems; 80 of the 100 give the answer 42.
+    cases = [replace(case(i, None), answer="42" if i < 80 else f"{i}") for i in range(100)]
+    free = {"gold": False, "format": False, "duplicates": "none", "per_problem": None}
+    verdicts = filters.judge(cases, FilterConfig(**free, per_answer=0.2))
+    kept = [c.problem.id for c, found in zip(cases[:80], verdicts, strict=False) if found.kept]
+    assert len(kept) == len(set(kept)) == 20, "a fifth of all, no two of one problem"
+    assert all(found.kept for found in verdicts[80:])
 
 
 @pytest.mark.parametrize(
@@ -287,6 +352,18 @@ def test_where_there_are_demonstrations_they_are_replayed_and_no_sample_of_round
     solved = [Problem(f"d{i}", "?", "1", "f", "typical", "solution") for i in range(100)]
     reserve = Reserve.gather(solved, [], [Kept.of(example(100 + i) for i in range(60))])
     assert {e.origin for e in assembled(reserve)} == {"kept", "demonstration"}
+
+
+def test_free_text_gets_its_own_of_round_0_back_and_nothing_that_later_rounds_kept():
+    """Demonstrations of one family bring nothing back of another; later rounds may be collapsed."""
+    solved = [Problem(f"d{i}", "?", "1", "f", "typical", "solution") for i in range(100)]
+    later = Kept.of(example(300 + i, strategy="words") for i in range(60))
+    reserve = Reserve.gather(solved, [later], [Kept.of(example(100 + i) for i in range(15))])
+    made = assembled(reserve, archive=True, demonstrations=0.5)
+    assert Counter(e.origin for e in made) == {"kept": 40, "demonstration": 25, "baseline": 15}
+    reserve = Reserve.gather([], [later], [Kept.of(example(100 + i) for i in range(15))])
+    made = assembled(reserve, archive=True, demonstrations=0.5)
+    assert Counter(e.origin for e in made) == {"kept": 40, "baseline": 15}
 
 
 def test_strategies_that_became_rare_come_back_from_the_archive_beside_round_0s_samples():

@@ -559,6 +559,21 @@ def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
     assert evidence.weigh([{"x": growth}], 20).log_e > 20
 
 
+@pytest.mark.parametrize("num", [1, 4])
+def test_one_sample_a_problem_at_the_baseline_shows_a_large_loss_at_once(num):
+    """Each problem's mean is 0 or 1 there, which is no sign that it will answer so again."""
+    rng = np.random.default_rng(2)
+    p_P = rng.beta(1, 1, 500)
+    baseline_P = (rng.random(500) < p_P).astype(float)
+    now = (rng.random((500, 1, num)) < p_P[:, None, None] - 0.2).astype(float)
+    stream = Stream(baseline_P, now, 0.02, 0.01, num_blocks=500)
+    growth = tiers.flat(stakes.loss_factors(stream, 1.0))
+    # 3.3 standard errors beyond the tolerance after what may be wrong with the baseline.
+    assert evidence.weigh([{"x": growth}], 20).log_e > 2
+    known = Stream(baseline_P, now, 0.02, 0.01, num_blocks=1000)
+    assert (known.scale, stream.scale) == (0.0, pytest.approx(math.sqrt(500 * num) / 2, rel=0.02))
+
+
 def test_e_values_are_written_for_people():
     assert [plain(x) for x in (0.0, 3.0, math.log(12345))] == ["1", "20.1", "1e4"]
 
