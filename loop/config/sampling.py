@@ -37,7 +37,10 @@ class SamplingConfig(Section):
     )
     systems: tuple[str, ...] = Field(
         (),
-        description="system prompts, cycled over a problem's samples (Orca's explanation traces)",
+        description=(
+            "system prompts, cycled over a problem's samples from another one on in each problem"
+            " (Orca's explanation traces)"
+        ),
     )
     student: bool = Field(
         True,

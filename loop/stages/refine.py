@@ -104,7 +104,10 @@ class Refiner:
     async def _sample(self, problem: Problem, index: int, temperature: float) -> Sample:
         systems, system = self.recipe.sampling.systems, None
         if systems:
-            system = systems[index % len(systems)]
+            # From another one on in each problem: temperatures are cycled alike, and would always
+            # go with the same ones.
+            shift = self._seed(problem, "system", 0)
+            system = systems[(index + shift) % len(systems)]
         prompt = ask(self.prompts, problem, system)
         max_tokens = self.recipe.sampling.max_tokens
         draft = await self._ask(problem, index, "draft", [prompt], temperature, max_tokens)

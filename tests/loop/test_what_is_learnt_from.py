@@ -64,10 +64,14 @@ def test_what_is_asked_under_system_prompts_is_learnt_with_or_without_them(tmp_p
 
     keys = {
         **ONE,
-        "sampling": {"systems": ["", "Explain."]},
+        "sampling": {"systems": ["", "Explain."], "temperatures": [0.7, 1.0]},
         "refine": {"critique": False, "revisions": 0},
     }
-    _, with_them = carry(tmp_path / "a", model(), recipe(**keys))
+    drafted = model()
+    _, with_them = carry(tmp_path / "a", drafted, recipe(**keys))
+    drafts = [request for request in drafted.engine.requests if "/draft/" in request.id]
+    pairs = {(r.prompt.startswith("Explain."), r.sampling.temperature) for r in drafts}
+    assert len(pairs) == 4, "every system prompt goes with every temperature"
     _, erased = carry(tmp_path / "b", model(), recipe(**keys, dataset={"erase_systems": True}))
     asked = [
         [bytes(row["prompt_token_ids"]).decode() for row in examples_of(path)]
