@@ -75,7 +75,7 @@ class Campaign:
         self.journal, proofs = Journal(), self.proofs or self.store.path
         # Every stage asks through the journal, and knows nothing of it.
         self.engine = engine = journalled(self.engine, self.journal, self.store, self.setting)
-        self.serving = Serving.of(engine, self.recipe, proofs, self.report)
+        self.serving = Serving.of(engine, self.recipe, proofs, self.report, self.proven)
         self.warm = training.warm_trainer(self.recipe, wanted=self.trainer is None)
         self.carry_out = self.trainer or partial(training.train, warm=self.warm)
 
@@ -330,6 +330,12 @@ class Campaign:
     def event(self, event: str, round: Round, **facts: Any) -> None:
         """Something that happened in a round, in the run's events."""
         self.store.event(event, round=round.number, **facts)
+
+    def proven(self, checkpoint: Path, proof: str) -> None:
+        """That the engine serves a checkpoint, and how it is known, in the run's events."""
+        is_own = checkpoint.is_relative_to(self.store.path)
+        name = str(checkpoint.relative_to(self.store.path)) if is_own else checkpoint.name
+        self.store.event("weights_proven", checkpoint=name, proof=proof)
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Progress of a stage of the round at work, or of what comes before the first."""

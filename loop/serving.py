@@ -27,6 +27,7 @@ class Serving:
         proofs: where the weight-sync prompts of checkpoints that bring none are kept; many runs of
             one base need but one.
         report: progress (stage, done, total).
+        proven: told of each checkpoint that is served, and how that was proven.
         checkpoint: what is served now; None before the first load and after `free_memory`.
         chat_template_kwargs: what a server's chat template is rendered with.
         servers: the recipe's `servers` section.
@@ -37,6 +38,7 @@ class Serving:
     config: EngineConfig
     proofs: Path
     report: Callable[[str, int, int], None]
+    proven: Callable[[Path, str], None]
     checkpoint: Path | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     servers: ServersConfig = field(default_factory=ServersConfig)
@@ -49,6 +51,7 @@ class Serving:
         recipe: Recipe,
         proofs: Path,
         report: Callable[[str, int, int], None],
+        proven: Callable[[Path, str], None],
     ) -> Serving:
         """As the recipe says."""
         return cls(
@@ -56,6 +59,7 @@ class Serving:
             recipe.engine,
             proofs,
             report,
+            proven,
             chat_template_kwargs=recipe.chat_template_kwargs,
             servers=recipe.servers,
             supervision=recipe.supervision,
@@ -78,8 +82,10 @@ class Serving:
             dtype = self.config.dtype
             expected = training.weight_sync_of(checkpoint, self.proofs, dtype, limits)
         # Only after the check has passed is the checkpoint the one that is served.
-        await self.engine.load(checkpoint, expected)
+        proof = await self.engine.load(checkpoint, expected)
         self.checkpoint = checkpoint
+        if proof:
+            self.proven(checkpoint, proof)
         self.report("loading", 1, 1)
 
     async def serve_any(self, checkpoint: Path) -> None:

@@ -15,12 +15,15 @@ class Engine(Protocol):
     All methods are coroutines of one event loop; `complete` and `score` may run many at a time.
     """
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         """Serve `checkpoint` from now on, then prove it.
 
         Decode the weight-sync prompts greedily and compare.
 
         The first call starts the engine. Must not be called while a `complete` is in flight.
+
+        Returns:
+            How its weights were proven, in words; empty where nothing was compared.
 
         Raises:
             StaleWeightsError: the weight-sync check's answers are not those of this checkpoint.

@@ -71,6 +71,7 @@ class _Seat:
     num_in_flight: int = 0
     num_restarts: int = 0
     starting: asyncio.Task[None] | None = None
+    proof: str = ""
 
 
 class PooledEngine:
@@ -113,7 +114,7 @@ class PooledEngine:
         """Members that are proven and can be asked."""
         return sum(seat.state is State.UP for seat in self._seats)
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         """Serve `checkpoint` with every member, each proven by itself. See `Engine.load`.
 
         A member that is lost meanwhile, or waits for room, joins later; one is enough to go on.
@@ -140,6 +141,8 @@ class PooledEngine:
             async with self._changed:
                 await self._changed.wait_for(self._is_settled)
             await self._any_up()
+            proven = [seat for seat in self._seats if seat.state is State.UP and seat.proof]
+            return "; ".join(f"engine {seat.index}: {seat.proof}" for seat in proven)
         # Also on cancellation: a half-loaded pool must not answer the next request.
         except BaseException:
             await self.close()
@@ -274,7 +277,7 @@ class PooledEngine:
                         return
                     await self._replace(seat)
                 try:
-                    await seat.engine.load(*self._served)
+                    seat.proof = await seat.engine.load(*self._served)
                 except EngineLostError as error:
                     lost, self._last_loss = error, str(error)
                     seat.state = State.LOST

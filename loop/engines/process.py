@@ -57,7 +57,7 @@ class ProcessEngine:
     def _is_running(self) -> bool:
         return self._pipe is not None and self._pipe.is_open
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         """Serve `checkpoint` and prove it. See `Engine.load`.
 
         check: the stored weight-sync check; by default weight_sync.json in the checkpoint's folder.
@@ -85,7 +85,8 @@ class ProcessEngine:
             self._served = found
             if proof is not None:
                 weight_sync_proof.check_covers(proof, served["block_size"])
-                await weight_sync_proof.verify(self, proof, str(found.path), before)
+                return await weight_sync_proof.verify(self, proof, str(found.path), before)
+            return ""
         # Also on cancellation: a half-loaded engine must not answer the next request.
         except BaseException:
             await self.close()

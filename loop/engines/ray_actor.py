@@ -86,7 +86,7 @@ class ActorEngine:
         self._num_waiting = 0
         self._silence = ""
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         """Serve `checkpoint` and prove it. See `Engine.load`.
 
         Raises:
@@ -95,7 +95,7 @@ class ActorEngine:
         if self._actor is None:
             self._actor = self._create()
             await self._greet()
-        await self._ask("load", checkpoint, check)
+        return str(await self._ask("load", checkpoint, check))
 
     async def complete(self, request: Request) -> Completion:
         """Sample one completion. See `Engine.complete`."""

@@ -126,7 +126,7 @@ class RemoteEngine:
         self._servers = [Server(address, limits) for address in model.split()]
         self._queue = Queue([server.turns for server in self._servers])
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         """A server's weights are its own.
 
         Raises:

@@ -64,10 +64,11 @@ class ScriptedEngine:
     surprise: Callable[[Prompt, str], tuple[float, float]] = lambda prompt, text: (-0.1, 0.2)
     scored: list[tuple[Prompt, str]] = field(default_factory=list)
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         """Record the checkpoint; nothing is read."""
         self.closed = False
         self.loaded.append(checkpoint)
+        return ""
 
     async def complete(self, request: Request) -> Completion:
         """Answer from the script.

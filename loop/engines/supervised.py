@@ -48,7 +48,7 @@ class SupervisedEngine:
         self.make, self.restarts, self.report = make, restarts, report
         self.inner = make()
         self._served: tuple[Path, Path | None] | None = None
-        self._num_restarts = 0
+        self._num_restarts, self._proof = 0, ""
         # Of a hundred requests in flight all see the same death: the first one restarts, the others
         # find `inner` replaced and ask that.
         self._lock = asyncio.Lock()
@@ -59,12 +59,12 @@ class SupervisedEngine:
         restarts = (config.get("supervision") or {}).get("restarts", RESTARTS)
         return cls(partial(ProcessEngine, config, log_path), restarts)
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         """Serve `checkpoint` and prove it. See `Engine.load`."""
         # Anew for each checkpoint: over a hundred rounds a few losses are no sign of a fault.
         self._served, self._num_restarts = (checkpoint, check), 0
         try:
-            await self.inner.load(checkpoint, check)
+            self._proof = await self.inner.load(checkpoint, check)
         except EngineLostError as error:
             await self._restart(self.inner, error)
         except BaseException:
@@ -72,6 +72,7 @@ class SupervisedEngine:
             # same weights again.
             self._served = None
             raise
+        return self._proof
 
     async def complete(self, request: Request) -> Completion:
         """Sample one completion. See `Engine.complete`."""
@@ -133,7 +134,7 @@ class SupervisedEngine:
                 self.report("engine_restarted", facts)
                 fresh = self.make()
                 try:
-                    await fresh.load(*self._served)
+                    self._proof = await fresh.load(*self._served)
                 except EngineLostError as error:
                     lost = error
                 except BaseException:

@@ -70,7 +70,7 @@ async def verify(
     check: WeightSyncCheck,
     served: str,
     before: Sequence[tuple[float, ...]] = (),
-) -> None:
+) -> str:
     """Compare the engine's answers with the stored check.
 
     Args:
@@ -78,6 +78,9 @@ async def verify(
         check: what its weights should say.
         served: the checkpoint the engine was asked to load, for the message.
         before: what `prime` got from other weights than these; empty when there were none.
+
+    Returns:
+        What proves them, in words.
 
     Raises:
         StaleWeightsError: the answers are not those of this checkpoint.
@@ -108,6 +111,7 @@ async def verify(
             " (sft.learning_rate, more examples), that serves with engine.dtype: float32, or that"
             " accepts it: engine.weight_sync_check: false."
         )
+    return "; ".join([f"{len(check.prompts)} prompts answered as they should be", *findings])
 
 
 async def _wrong_prompts(engine: Provable, check: WeightSyncCheck) -> list[str]:

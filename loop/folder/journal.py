@@ -115,10 +115,11 @@ class JournalledEngine:
         """Another engine with the same journal."""
         return replace(self, engine=server, model=address)
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         """See `Engine.load`."""
-        await self.engine.load(checkpoint, check)
+        proof = await self.engine.load(checkpoint, check)
         self.model = self.identify(checkpoint)
+        return proof
 
     async def complete(self, request: Request) -> Completion:
         """See `Engine.complete`."""

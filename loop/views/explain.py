@@ -122,6 +122,7 @@ def explain(path: Path, number: int | None = None) -> str:
         _guards(decided),
         _unmeasured(decided),
         _before_training(round),
+        _served(run, round),
         _next(run, round),
         _outcome(run, round),
     ]
@@ -216,6 +217,17 @@ def _before_training(round: RoundData) -> str:
         return ""
     lines = [f"  {reason}" for reason in found["reasons"]]
     return "\n".join([f"Before training: {found['action']}", *lines])
+
+
+def _served(run: RunData, round: RoundData) -> str:
+    """How it is known that these weights were measured; of the last time they were loaded."""
+    checkpoint = round.train.get("checkpoint")
+    proofs = [
+        str(event["proof"])
+        for event in run.events
+        if event.get("event") == "weights_proven" and event.get("checkpoint") == checkpoint
+    ]
+    return f"Served weights\n  {proofs[-1]}" if proofs else ""
 
 
 def _next(run: RunData, round: RoundData) -> str:

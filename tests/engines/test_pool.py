@@ -27,11 +27,12 @@ class Member(ScriptedEngine):
     fails_to_load: type[EngineError] | None = None
     is_dead: bool = False
 
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         await asyncio.sleep(0)
         if self.fails_to_load is not None:
             raise self.fails_to_load("cannot be loaded")
         await super().load(checkpoint, check)
+        return f"serves {checkpoint.name}"
 
     async def complete(self, request: Request) -> Completion:
         await asyncio.sleep(0)
@@ -179,8 +180,9 @@ def test_when_no_engine_comes_back_in_time_the_run_ends() -> None:
 
 @dataclass
 class Slow(Member):
-    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> str:
         await asyncio.sleep(3600)
+        return ""
 
 
 def test_one_engine_with_other_weights_ends_the_load() -> None:
@@ -207,7 +209,8 @@ def test_another_checkpoint_is_loaded_by_all_and_given_up_ones_get_another_chanc
         while "engine_given_up" not in [event for event, _ in room.events]:
             await asyncio.sleep(0)
         broken[0] = False
-        await engine.load(Path("second"))
+        proof = await engine.load(Path("second"))
+        assert proof == "; ".join(f"engine {n}: serves second" for n in range(engine.num_up))
         while engine.num_up < 2:
             await asyncio.sleep(0)
         return engine.num_up

@@ -187,16 +187,18 @@ def test_weights_are_proven_again_after_a_restart(
     loads = []
     plain = ProcessEngine.load
 
-    async def load(self: ProcessEngine, checkpoint: Path, check: Path | None = None) -> None:
+    async def load(self: ProcessEngine, checkpoint: Path, check: Path | None = None) -> str:
         loads.append((checkpoint.name, check))
         await plain(self, checkpoint)
         if len(loads) == 2:
             raise StaleWeightsError("other weights")
+        return "serves it"
 
     monkeypatch.setattr(ProcessEngine, "load", load)
 
     async def story(engine: SupervisedEngine) -> None:
         assert engine._served is not None
+        assert engine._proof == "serves it"
         engine._served = (engine._served[0], Path("proof.json"))
         with pytest.raises(StaleWeightsError):
             await ask(engine)

@@ -140,18 +140,20 @@ def serving(check: WeightSyncCheck, share: float, rounding: float = 0.06) -> Sco
 
 def verify(
     engine: Scoring, proof: WeightSyncCheck, before: Sequence[tuple[float, ...]] = ()
-) -> None:
-    async def run() -> None:
+) -> str:
+    async def run() -> str:
         await engine.load(Path("runs/x/rounds/003/checkpoint"))
-        await weight_sync_proof.verify(engine, proof, "runs/x/rounds/003/checkpoint", before)
+        return await weight_sync_proof.verify(engine, proof, "runs/x/rounds/003/checkpoint", before)
 
-    asyncio.run(run())
+    return asyncio.run(run())
 
 
 def test_a_change_that_the_prompts_cannot_see_in_bfloat16_is_proven_by_the_texts() -> None:
     """0.2 nats, half the prompts' tolerance: all prompts are answered alike by either model."""
     check = moved(0.2)
-    verify(serving(check, share=1), check)
+    said = verify(serving(check, share=1), check)
+    assert "2 prompts answered as they should be; texts: 720 log-probabilities" in said
+    assert re.search(r"they show (1\.0|0\.9)\d\d \+- 0\.01\d? of the change of 0\.2 nats", said)
     with pytest.raises(StaleWeightsError) as caught:
         verify(serving(check, share=0), check)
     message = str(caught.value)

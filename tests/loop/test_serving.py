@@ -20,11 +20,12 @@ FIRST, SECOND = Path("first"), Path("second")
 class Closing:
     """A scripted engine that counts how often it was closed."""
 
-    def __init__(self):
-        self.loaded, self.closed = [], 0
+    def __init__(self, proof=""):
+        self.loaded, self.closed, self.proof = [], 0, proof
 
     async def load(self, checkpoint, expected=None):
         self.loaded.append((checkpoint, expected))
+        return self.proof
 
     async def close(self):
         self.closed += 1
@@ -33,7 +34,7 @@ class Closing:
 def served(engine, **config):
     settings = recipe(engine={"weight_sync_check": False, "dtype": "float32", **config}).engine
     journalled = JournalledEngine(engine, Journal(), "recipe", str)
-    return Serving(journalled, settings, Path("proofs"), lambda *what: None)
+    return Serving(journalled, settings, Path("proofs"), *[lambda *what: None] * 2)
 
 
 def test_a_checkpoint_that_is_served_already_is_not_loaded_again():
@@ -48,6 +49,19 @@ def test_a_checkpoint_that_is_served_already_is_not_loaded_again():
 
     asyncio.run(story())
     assert engine.loaded == [(FIRST, None), (SECOND, None)]
+
+
+@pytest.mark.parametrize("proof", ["2 prompts answered as they should be", ""])
+def test_how_it_is_known_that_a_checkpoint_is_served_is_told_once_for_each_load(proof):
+    found, told = served(Closing(proof)), []
+    found.proven = lambda *what: told.append(what)
+
+    async def story():
+        for checkpoint in (FIRST, FIRST, SECOND):
+            await found.serve(checkpoint)
+
+    asyncio.run(story())
+    assert told == ([(FIRST, proof), (SECOND, proof)] if proof else [])
 
 
 def test_every_load_is_proven_by_the_checkpoints_own_prompts(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -84,6 +85,16 @@ def test_a_decision_is_explained_by_the_numbers_that_it_was_made_of(steered, cap
             "yes" if found.reached else "no",
         ]
         assert row[4] == acted.decided.driver_name(tier)
+
+
+def test_how_the_rounds_weights_were_proven_is_told_where_it_was_asked(steered, tmp_path):
+    assert "Served weights" not in explain(steered, 2), "this engine is scripted"
+    run = shutil.copytree(steered, tmp_path / "proven")
+    with (run / "events.jsonl").open("a") as events:
+        for number, proof in ((2, "first"), (3, "of another round"), (2, "2 prompts answered")):
+            told = {"checkpoint": f"rounds/{number:03d}/checkpoint", "proof": proof}
+            events.write(json.dumps({"time": 0.0, "event": "weights_proven", **told}) + "\n")
+    assert "\n\nServed weights\n  2 prompts answered\n\n" in explain(run, 2)
 
 
 def test_every_guarded_quantity_has_a_row_and_the_nearest_to_its_tolerance_stands_first(steered):
