@@ -24,14 +24,14 @@ demo: setup ## seven guarded rounds of self-distillation on a small real model, 
 	@$(BIN)/ouroloop report demo unguarded
 	@echo "Open the page above in a browser; \`$(BIN)/ouroloop ui\` shows the runs in MLflow."
 
-# Word problems written by people, from their published file: tools/word_problems.py.
+# Word problems written by people, from their published file: docs/real-data.md.
 demo-real: export OUROLOOP_DATA ?= $(abspath ../shared/data)
 demo-real: setup ## the same story on SmolLM2, a real language model of 135 million parameters
 	@$(BIN)/ouroloop run demo_real --fresh || [ $$? -eq 3 ]
 	@$(BIN)/ouroloop report demo_real
 	@echo "Open the page above in a browser."
 
-reproductions: setup ## the published systems' headline results on the small world: hours; resumable, two runs at a time
+reproductions: setup ## every run that the committed results of runs/experiments lack, SmolLM2's among them: days; resumable
 	@$(BIN)/ouroloop study $(sort $(dir $(wildcard runs/experiments/*/study.*))) --jobs 2
 
 test: setup ## every test that this machine can run: the fast ones first, then those on the real libraries

@@ -59,5 +59,51 @@ def test_published_files_become_json_lines_with_solutions_where_the_formula_is_o
     assert "asdiv_heldout.jsonl: 5 problems, 2 with a solution" in said.stdout
 
 
+def test_rows_and_conversations_are_taken_out_of_what_is_published(tmp_path):
+    gsm8k, paper = tmp_path / "gsm8k", tmp_path / "paper"
+    for folder in (gsm8k, paper / "evals", paper / "prompts"):
+        folder.mkdir(parents=True)
+    row = json.dumps({"question": "A line\u2028within?", "answer": "#### 2"}, ensure_ascii=False)
+    for name in ("train", "test", "example_model_solutions"):
+        (gsm8k / f"{name}.jsonl").write_text(f"{row}\n" * 1100, encoding="utf-8")
+    for name in ("CritiqueRevision", "RLMadison"):
+        for kind in ("Instructions", "FewShotPrompts"):
+            (paper / "prompts" / f"{name}{kind}.json").write_text('{"as": "published"}')
+    talks = (
+        "Human: How?\n\nAssistant: So.\n\nHuman: And then?\n\nAssistant: So: yes.",
+        "Human: How?\n\nAssistant: No.",
+        "Human: How?\n\nAssistant: Well.",
+    )
+    asked = [
+        f"Here is a conversation between a human and an assistant:\n\n{talk}\n\n"
+        "This conversation was harmful. What description best characterizes it?"
+        for talk in talks
+    ]
+    lines = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked)
+    (paper / "evals" / "HarmfulnessClassification.jsonl").write_text(lines)
+    subprocess.run(
+        [sys.executable, TOOL, tmp_path / "data", "--gsm8k", gsm8k, "--constitutional", paper],
+        check=True,
+    )
+    made = tmp_path / "data" / "gsm8k"
+    assert (made / "train_first_1000.jsonl").read_text(encoding="utf-8") == f"{row}\n" * 1000
+    for name in ("test_first_660.jsonl", "model_solutions_first_660.jsonl"):
+        assert (made / name).read_text(encoding="utf-8") == f"{row}\n" * 660
+    folder = tmp_path / "data" / "constitutional"
+    assert len(list(folder.glob("*.json"))) == 4
+    # The last answer is left out, and so is a conversation that is then as one before.
+    first, second = read(folder / "red_team_prompts.jsonl")
+    assert first == {
+        "id": "hc000",
+        "messages": [
+            {"role": "user", "content": "How?"},
+            {"role": "assistant", "content": "So."},
+            {"role": "user", "content": "And then?"},
+        ],
+        "family": "red_team",
+    }
+    assert second["id"] == "hc001" and len(second["messages"]) == 1
+
+
 def read(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

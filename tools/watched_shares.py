@@ -1,16 +1,20 @@
 """Print docs/scale.md's table of what is watched in the recipes that come with Ouroloop.
 
-    python tools/watched_shares.py [--before FOLDER]
+    python tools/watched_shares.py [--before FOLDER | --panels]
 
 Every text is counted as long as every other one, and of refinement only the one critique that each
 draft gets for sure: what a recipe's numbers of texts say alone, whatever the model writes. Nothing
 is run. `--before`: a folder of the same recipes as they were; only those that differ are shown.
+`--panels`: the page's other table, what smaller probe sets of the demo would see (two minutes).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +39,29 @@ ALIKE = Measured(
     revisions_per_draft=0.0,
 )
 GOAL = 0.2
+
+# A probe set of the demo -> the keys that differ.
+ONE = "monitors.baselines=[0]"
+PANELS = {
+    "8 samples, 32 in a baseline, baselines 0 and 1": (),
+    "the same with baseline 0 alone": (ONE,),
+    "baseline 0 alone, 16 in it": (ONE, "probe.baseline_samples=16"),
+    "baseline 0 alone, 4 samples, 32 in it": (
+        ONE,
+        "probe.samples=4",
+        "probe.majority=4",
+        "probe.baseline_samples=32",
+    ),
+}
+# A column -> how the quantity's name begins in `ouroloop plan`, and the tier.
+SEEN = {
+    "pass@1": ("pass@1", "halt"),
+    "DCP": ("distinct-correct-pair probability", "halt"),
+    "ways": ("ways per problem", "halt"),
+    "tail's pass@4": ("pass@4 of the tail", "halt"),
+    "pass@1 of other families": ("pass@1 of the other families", "halt"),
+    "ways, by WATCH": ("ways per problem", "watch"),
+}
 
 
 def rounds_of(recipe: Recipe) -> list[dict[Purpose, float]]:
@@ -96,7 +123,37 @@ def table(before: Path | None = None) -> str:
         return markdown([change_of(*pair) for pair in pairs if row_of(pair[0]) != row_of(pair[1])])
 
 
+def panel_table() -> str:
+    """What smaller probe sets of the demo would see, in Markdown."""
+    return markdown([{"probe": name, **_seen(keys)} for name, keys in PANELS.items()])
+
+
+def _seen(keys: tuple[str, ...]) -> dict[str, str]:
+    """The losses that are seen with 80 %, at once and in the whole run."""
+    settings = [word for key in keys for word in ("--set", key)]
+    command = [sys.executable, "-m", "ouroloop.loop", "plan", "demo", "--json", *settings]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    powers = json.loads(out)["powers"]
+    found = {}
+    for column, (name, tier) in SEEN.items():
+        # The first that begins so: of all problems, before those of the tail.
+        power = next(power for power in powers if power["name"].startswith(name))
+        by_rounds = power["smallest"][tier]
+        ends = [
+            by_rounds[rounds]["0.8"]
+            for rounds in (min(by_rounds, key=int), max(by_rounds, key=int))
+        ]
+        is_relative = power["relative"]
+        at_once, late = (f"{100 * x:.0f}" if is_relative else f"{x:.3f}" for x in ends)
+        found[column] = f"{at_once} / {late}{' %' * is_relative}"
+    return found
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--before", type=Path, help="the recipes as they were")
-    print(table(parser.parse_args().before))
+    parser.add_argument("--panels", action="store_true", help="what smaller probe sets would see")
+    asked = parser.parse_args()
+    print(panel_table() if asked.panels else table(asked.before))

@@ -1,11 +1,17 @@
-"""The files that `make demo-real` and the studies on a real model read, from the published ones.
+"""The files that recipes, studies and tests on real data read, from the published ones.
 
-ASDiv (Miao et al. 2021, arXiv 2106.15772, CC BY-NC 4.0) is published as `ASDiv.xml`, SVAMP (Patel
-et al. 2021, arXiv 2103.07191, MIT) as `SVAMP.json`, each in its authors' repository. Both were
-written by people; nothing of them is in this one. From the top of the repository:
+Where each is published, under which licence, and what reads it: docs/real-data.md. ASDiv (Miao et
+al. 2021, arXiv 2106.15772, CC BY-NC 4.0) is published as `ASDiv.xml`, SVAMP (Patel et al. 2021,
+arXiv 2103.07191, MIT) as `SVAMP.json`, each in its authors' repository. Both were written by
+people; nothing of them is in this one. From the top of the repository:
 
     python tools/word_problems.py DATA --asdiv ASDiv.xml --svamp SVAMP.json
     OUROLOOP_DATA=DATA make demo-real
+
+Of GSM8K the first rows are taken as they are (`--gsm8k FOLDER`, its folder `data`); of the
+Constitutional AI paper's repository (`--constitutional FOLDER`, a checkout) the principles and
+dialogues as they are, and the conversations that its evaluation of harmfulness holds, without their
+last answer.
 
 Kept are problems whose answer is one number. A formula that gives it by the four operations becomes
 a solution, "7+2 = 9. The answer is 9."; others have none. The order is drawn, and 400 of ASDiv's
@@ -19,6 +25,7 @@ import argparse
 import json
 import random
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +37,20 @@ from ouroloop.evals.steps import check
 HELD_OUT = 400
 FAR = 500
 """Problems of SVAMP, which no model practises."""
+ROWS = {
+    "train.jsonl": ("train_first_1000.jsonl", 1000),
+    "test.jsonl": ("test_first_660.jsonl", 660),
+    "example_model_solutions.jsonl": ("model_solutions_first_660.jsonl", 660),
+}
+"""GSM8K's published file -> the name of its first rows, and how many."""
+PROMPTS = (
+    "CritiqueRevisionInstructions.json",
+    "CritiqueRevisionFewShotPrompts.json",
+    "RLMadisonInstructions.json",
+    "RLMadisonFewShotPrompts.json",
+)
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
+ROLES = {"Human": "user", "Assistant": "assistant"}
 NUMBER = re.compile(r"(-?\d[\d,]*(?:\.\d+)?)(?:\s*\(.*\))?", re.DOTALL)
 FORMULA = re.compile(r"([\d.+\-*/() ]+)=\s*([\d.]+)\s*")
 
@@ -72,6 +93,23 @@ def svamp(path: Path) -> Iterator[dict[str, Any]]:
         yield {"id": row["ID"], "question": question, "answer": answer, "family": "svamp"}
 
 
+def red_team(path: Path) -> Iterator[dict[str, Any]]:
+    """The conversations of HarmfulnessClassification.jsonl that end in a user's turn, each once."""
+    seen = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8").strip().split("\n")):
+        asked = json.loads(line)["prompt"].partition(":\n\n")[2]
+        parts = TURN.split(asked.partition("\n\nThis conversation was harmful")[0])[1:]
+        turns = [
+            {"role": ROLES[who], "content": text.strip()}
+            for who, text in zip(parts[::2], parts[1::2], strict=True)
+        ]
+        while turns and turns[-1]["role"] != "user":
+            turns.pop()
+        if turns and (text := json.dumps(turns)) not in seen:
+            seen.add(text)
+            yield {"id": f"hc{number:03d}", "messages": turns, "family": "red_team"}
+
+
 def shuffled(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows in a drawn order, the same every time; of equal questions the first."""
     by_question = {row["question"]: row for row in reversed(list(rows))}
@@ -87,6 +125,14 @@ def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     print(f"{path}: {len(rows)} problems, {sum('solution' in row for row in rows)} with a solution")
 
 
+def first_rows(source: Path, target: Path, num: int) -> None:
+    """The first lines of a file, as they are."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lines = source.read_text(encoding="utf-8").strip().split("\n")[:num]
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{target}: {len(lines)} rows")
+
+
 def main() -> None:
     """Convert what is named."""
     parser = argparse.ArgumentParser(
@@ -95,6 +141,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder that OUROLOOP_DATA will name")
     parser.add_argument("--asdiv", type=Path, metavar="XML", help="ASDiv.xml as published")
     parser.add_argument("--svamp", type=Path, metavar="JSON", help="SVAMP.json as published")
+    parser.add_argument("--gsm8k", type=Path, metavar="FOLDER", help="train.jsonl and its others")
+    parser.add_argument("--constitutional", type=Path, metavar="FOLDER", help="its repository")
     asked = parser.parse_args()
     folder = asked.data / "wordproblems"
     if asked.asdiv:
@@ -103,6 +151,15 @@ def main() -> None:
         write(found[:HELD_OUT], folder / "asdiv_heldout.jsonl")
     if asked.svamp:
         write(shuffled(svamp(asked.svamp))[:FAR], folder / "svamp_first_500.jsonl")
+    if asked.gsm8k:
+        for name, (target, num) in ROWS.items():
+            first_rows(asked.gsm8k / name, asked.data / "gsm8k" / target, num)
+    if asked.constitutional:
+        folder = asked.data / "constitutional"
+        harmful = asked.constitutional / "evals" / "HarmfulnessClassification.jsonl"
+        write(list(red_team(harmful)), folder / "red_team_prompts.jsonl")
+        for name in PROMPTS:
+            shutil.copy(asked.constitutional / "prompts" / name, folder / name)
 
 
 if __name__ == "__main__":

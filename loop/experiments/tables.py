@@ -56,8 +56,8 @@ def alarmed(run: Rows, *actions: str) -> float:
 def arm_table(results: Results, columns: Columns) -> list[str]:
     """Markdown lines: an arm per line.
 
-    Each column the mean over its seeds with the 95 % t interval; turned, where it would be too wide
-    to read and that helps.
+    Each column the mean over its seeds with the 95 % t interval, over three seeds or more; turned,
+    where it would be too wide to read and that helps.
     """
     grid = [["arm", "seeds", *columns]]
     for arm, runs in results.items():
@@ -66,7 +66,7 @@ def arm_table(results: Results, columns: Columns) -> list[str]:
                 arm,
                 str(len(runs)),
                 *(
-                    cell(mean([column(run) for run in runs.values()]), unit)
+                    _over_seeds([column(run) for run in runs.values()], unit)
                     for column, unit in columns.values()
                 ),
             ]
@@ -182,6 +182,18 @@ def cell(estimate: Estimate, unit: str = "") -> str:
     if estimate.num_clusters > 1 and math.isfinite(estimate.low):
         shown += f" [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]"
     return f"{shown} {unit}".rstrip()
+
+
+def _over_seeds(values: Sequence[float], unit: str) -> str:
+    """The mean of what the seeds have; says of how many, where some of them have nothing."""
+    found = mean(values)
+    if found.num_clusters == 2:
+        # Of two seeds the limits lie six of their distances to either side of the mean: those of a
+        # share are below 0 and above 100 %, and say nothing.
+        found = found._replace(low=math.nan, high=math.nan)
+    shown = cell(found, unit)
+    lacks = 0 < found.num_clusters < len(values)
+    return f"{shown} ({found.num_clusters} of {len(values)} seeds)" if lacks else shown
 
 
 def _shared(results: Results, one: str, other: str) -> list[int]:

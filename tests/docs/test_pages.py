@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
-from doc_pages import ALL, OUTPUT, ROOT, Block, Mark, blocks
+from doc_pages import ALL, FENCE, OUTPUT, ROOT, Block, Mark, blocks, pages
 
 from ouroloop.loop.commands.parser import parser
 from ouroloop.loop.recipes.recipe_file import resolve
 
 MARKED = [block for block in ALL if block.language != OUTPUT]
 CONSOLE = [block for block in MARKED if block.language in ("console", "bash")]
+# A command of ours within a sentence, with an argument at least.
+WITHIN = re.compile(r"`(ouroloop\s[a-z][^`\s]*\s[^`]+)`")
 # Programs beside ours that the pages name.
 OTHERS = {"python", "trackio", "wandb", "pip"}
 
@@ -91,6 +94,26 @@ def test_the_commands_of_the_pages_beside_the_docs_are_ones(name: str) -> None:
             check(words)
             num += 1
     assert num > 5
+
+
+@pytest.mark.parametrize("page", [*pages(), ROOT / "README.md"], ids=lambda page: page.name)
+def test_commands_within_a_sentence_are_ones_with_options_that_they_have(page: Path) -> None:
+    for command in within(page.read_text(encoding="utf-8")):
+        check(command)
+
+
+def within(text: str) -> list[list[str]]:
+    """The commands of a page outside its blocks, numbers in the place of N."""
+    found = WITHIN.findall(FENCE.sub("", text))
+    return [["1" if word == "N" else word for word in shlex.split(each)] for each in found]
+
+
+def test_commands_within_sentences_are_found_over_line_ends_and_not_in_blocks() -> None:
+    assert within(
+        "So `ouroloop show\nx --round N`, or `ouroloop ui`.\n```text\n`ouroloop run x`\n```"
+    ) == [["ouroloop", "show", "x", "--round", "1"]]
+    num = sum(len(within(page.read_text(encoding="utf-8"))) for page in pages())
+    assert num > 20
 
 
 @pytest.mark.parametrize("wrong", ["ouroloop rum demo", "ouroloop show demo --rond 2", "make tea"])

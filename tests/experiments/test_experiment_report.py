@@ -52,7 +52,7 @@ def test_the_page_holds_the_published_numbers_ours_and_what_was_not_met(tmp_path
     shown = report.write(made, "runs/toy", tmp_path, words="By hand.")
     assert "Nobody, arXiv 0000.00000. **Claim under test.** Traces help.\n" in shown
     assert "| 1 -> 2 |" in shown and "\nBy hand.\n" in shown
-    assert "| plain | 2 | 15.0 [" in shown and "| trace | 2 | 50.0 [" in shown
+    assert "| plain | 2 | 15.0 % |" in shown and "| trace | 2 | 50.0 % |" in shown
     assert "| twenty times | 3.50 [1.00, 9.00] | **not met** |" in shown
     assert "| not run | - | not known yet |" in shown
     assert (tmp_path / "README.md").read_text() in shown

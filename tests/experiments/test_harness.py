@@ -189,6 +189,17 @@ def test_a_table_too_wide_to_read_is_turned():
     assert tables.arm_table(arms, many)[0].startswith("| arm | seeds | c0 |")
 
 
+def test_a_table_says_of_how_many_seeds_a_mean_is_and_gives_two_no_interval():
+    seeds = {"a": [0.5, 0.7, 0.6], "b": [0.5, 0.9, math.nan], "c": [0.5, 0.9], "d": [math.nan] * 2}
+    found = {arm: {s: [{"x": x}] for s, x in enumerate(all)} for arm, all in seeds.items()}
+    assert tables.arm_table(found, {"x": (tables.last("x"), "%")})[2:] == [
+        "| a | 3 | 60.0 [35.2, 84.8] % |",
+        "| b | 3 | 70.0 % (2 of 3 seeds) |",
+        "| c | 2 | 70.0 % |",
+        "| d | 2 | - |",
+    ]
+
+
 def test_an_arm_that_starts_from_another_comes_after_it_and_gets_its_checkpoint(tmp_path):
     arms = {
         "late": {"model": "@early", "teachers": ["@other"]},

@@ -238,3 +238,12 @@ def test_the_table_of_what_is_watched_is_the_tools_own(monkeypatch, tmp_path):
     table = watched_shares.table()
     assert table in (ROOT / "docs" / "scale.md").read_text()
     assert table.count("\n") > 20 and "| rft_hf " in table
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_table_of_smaller_probe_sets_is_the_tools_own(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import watched_shares
+
+    assert watched_shares.panel_table() in (ROOT / "docs" / "scale.md").read_text()

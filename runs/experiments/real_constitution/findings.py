@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ouroloop.loop.experiments import rounds
@@ -114,10 +115,11 @@ def notes(results: Results) -> list[str]:
     others = [arm for arm in results if arm != PLAIN]
     lines = [
         *_unfinished(results),
+        *_uncounted(results),
         *_changes(results, list(results), "", f"The last round less round 0, {interval}:"),
         *_changes(results, others, "_over", f"The last round less `{PLAIN}`'s, likewise:"),
         "",
-        "Round by round, means over the seeds, shares in per cent:",
+        "Round by round, means over the seeds that have the number, shares in per cent:",
         "",
         *round_table(results, shown),
     ]
@@ -130,6 +132,25 @@ def _unfinished(results: Results) -> list[str]:
     if not made or made[0] >= ROUNDS:
         return []
     return ["", f"**The runs are not finished**: {' or '.join(map(str, made))} of {ROUNDS} rounds."]
+
+
+def _uncounted(results: Results) -> list[str]:
+    """Which seeds do not say how many revisions repeat their critique."""
+    lacking = {
+        seed
+        for runs in results.values()
+        for seed, run in runs.items()
+        if math.isnan(float(run[-1]["copied"]))
+    }
+    if not lacking:
+        return []
+    seeds = f"seed{'s' * (len(lacking) > 1)} {', '.join(map(str, sorted(lacking)))}"
+    text = (
+        f"Of {seeds} it was not counted how many revisions repeat their critique, here and below"
+        " (`copied`). A t interval knows no bounds of a share: limits below 0 or above 100 % say"
+        " that there are few seeds."
+    )
+    return ["", text]
 
 
 def _changes(results: Results, arms: Sequence[str], which: str, head: str) -> list[str]:
