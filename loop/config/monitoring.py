@@ -304,7 +304,8 @@ class InterventionConfig(Section):
         ge=0,
         le=2,
         description=(
-            "against drift and sharpening: earlier checkpoints (best, round 0) that draft too"
+            "against drift and sharpening: earlier checkpoints that draft too (best, then round 0;"
+            " of text that nobody scores and no name tells apart round 0 first)"
         ),
     )
     blend: float = Field(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from hashlib import blake2b
+from sys import intern
 from typing import NamedTuple
 
 import numpy as np
@@ -33,11 +34,13 @@ class Index:
     Attributes:
         keys_N: of each, a hash of its token ids: equal for what is the same for training.
         strategies_N: of each.
+        sources_N: the name of who drafted each, see `sources.Source`.
         take: the examples at some places, in the order of the places.
     """
 
     keys_N: tuple[bytes, ...]
     strategies_N: tuple[str | None, ...]
+    sources_N: tuple[str, ...]
     take: Callable[[Sequence[int]], list[Example]]
 
 
@@ -53,7 +56,10 @@ class Kept:
         kept = [example for example in examples if example.origin == "kept"]
         keys = tuple(key_of(example) for example in kept)
         strategies = tuple(example.strategy for example in kept)
-        return cls(lambda: Index(keys, strategies, lambda places: [kept[n] for n in places]))
+        sources = tuple(_source(example.sample_id) for example in kept)
+        return cls(
+            lambda: Index(keys, strategies, sources, lambda places: [kept[n] for n in places])
+        )
 
     @classmethod
     def in_round(cls, round: Round) -> Kept:
@@ -87,6 +93,11 @@ class Place(NamedTuple):
         """The example's."""
         return self.kept.index.strategies_N[self.number]
 
+    @property
+    def source(self) -> str:
+        """Who drafted it."""
+        return self.kept.index.sources_N[self.number]
+
 
 def drawn(places: Sequence[Place], origin: Origin) -> list[Example]:
     """The examples at these places, in their order; each table is read once."""
@@ -114,9 +125,9 @@ def _key(ids_T: np.ndarray) -> bytes:
 def _read(round: Round) -> Index:
     path = round.folder / Round.examples.file
     if not path.exists():
-        return Index((), (), lambda places: [])
+        return Index((), (), (), lambda places: [])
     refuse_damaged_file(round.run, path)
-    table = tables.read_columns(path, [*IDS, "strategy", "origin"])
+    table = tables.read_columns(path, [*IDS, "strategy", "origin", "sample_id"])
     rows_N = np.flatnonzero(table.column("origin").to_numpy() == "kept")
     table = table.take(pa.array(rows_N))
     prompts, completions = (_lists(table.column(name)) for name in IDS)
@@ -126,7 +137,14 @@ def _read(round: Round) -> Index:
         # Places count the kept rows; the file also has replayed ones and demonstrations.
         return list(tables.read_table(path, Example, [int(rows_N[place]) for place in places]))
 
-    return Index(keys, tuple(table.column("strategy").to_pylist()), take)
+    sources = tuple(map(_source, table.column("sample_id").to_pylist()))
+    return Index(keys, tuple(table.column("strategy").to_pylist()), sources, take)
+
+
+def _source(sample_id: str | None) -> str:
+    """ROUND/SOURCE/PROBLEM/INDEX: who drafted the sample."""
+    # One object for each name: a long run has a few, and a hundred thousand rows.
+    return intern((sample_id or "//").split("/")[1])
 
 
 def _lists(column: pa.ChunkedArray) -> Iterator[np.ndarray]:

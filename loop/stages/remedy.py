@@ -279,7 +279,9 @@ def _against(
         changes["tail_weight"] = max(plan.tail_weight, limits.tail_weight)
     if mode in (FailureMode.DRIFT, FailureMode.SHARPENING, FailureMode.CANNED):
         # What has moved is the model itself: more data of its own kind would not bring it back.
-        changes["teachers"] = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
+        # Of free text nothing later than round 0 is known to be sound.
+        first = (0, back) if stock.by_cluster else (back, 0)
+        changes["teachers"] = tuple(dict.fromkeys(first))[: limits.teachers]
     return replace(plan, **changes)
 
 

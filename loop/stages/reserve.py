@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from ouroloop.loop.records import Problem
 from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.earlier import Kept, Place, drawn, key_of
+from ouroloop.loop.stages.sources import ROUND_0
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,13 @@ class Reserve:
         if not num:
             return []
         known = {key_of(example) for example in own}
-        places = chain.from_iterable(kept.places() for kept in self.baseline)
-        stock = [place for place in places if place.key not in known]
+        stock = [place for place in self._of_round_0() if place.key not in known]
         return drawn(rng.sample(stock, min(num, len(stock))), "baseline")
+
+    def _of_round_0(self) -> Iterator[Place]:
+        """What its model drafted, in rounds of its own and beside the student in later ones."""
+        whole = {id(kept) for kept in self.baseline}
+        yield from chain.from_iterable(kept.places() for kept in self.baseline)
+        for kept in self.earlier:
+            if id(kept) not in whole:
+                yield from (place for place in kept.places() if place.source == ROUND_0)

@@ -12,6 +12,9 @@ from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.plan import draw
 from ouroloop.loop.stages.refine import STUDENT
 
+ROUND_0 = "round0"
+"""The name of round 0's model where it drafts in a later round."""
+
 
 @dataclass(frozen=True)
 class Source:

@@ -118,3 +118,12 @@ def test_what_is_drawn_comes_in_the_order_in_which_it_was_drawn(rounds):
     every = [row for rows in ROWS for row in rows if row.origin == "kept"]
     assert sorted(e.text for e in drawn(places, "earlier")) == sorted(e.text for e in every)
     assert [key_of(e) for e in drawn(places, "earlier")] == [place.key for place in places]
+
+
+def test_who_drafted_a_kept_example_is_known_from_its_samples_id(tmp_path):
+    made = Round.of(tmp_path, 2)
+    ids = ["002/student/p0/0", "002/round0/p1/0", None]
+    made.examples = [replace(example(i), sample_id=name) for i, name in enumerate(ids)]
+    made.commit()
+    for kept in (Kept.in_round(Round.of(tmp_path, 2)), Kept.of(made.examples)):
+        assert [place.source for place in kept.places()] == ["student", "round0", ""]

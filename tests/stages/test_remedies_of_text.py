@@ -341,6 +341,27 @@ def test_without_demonstrations_samples_that_round_0s_model_drafted_are_replayed
         assert len(set(given)) == 40 and "p900" not in given
 
 
+def test_what_round_0s_model_drafts_beside_the_student_is_round_0s_too():
+    drafted = [
+        replace(example(200 + i), sample_id=f"002/{source}/p{i}/0")
+        for i, source in enumerate(["student", "round0", "round1", "round0"] * 5)
+    ]
+    first = Kept.of(example(100 + i) for i in range(8))
+    reserve = Reserve.gather([], [first, Kept.of(drafted)], [first])
+    made = [e for e in assembled(reserve, archive=True) if e.origin == "baseline"]
+    assert len(made) == 8 + 10
+    assert {(e.sample_id or "//").split("/")[1] for e in made} == {"", "round0"}
+
+
+@pytest.mark.parametrize("by_cluster", [True, False])
+def test_beside_the_student_round_0s_model_drafts_first_where_nothing_later_is_known_to_be_sound(
+    by_cluster,
+):
+    one = LIMITS.model_copy(update={"teachers": 1})
+    new = remedy(PLAN, one, FailureMode.DRIFT, False, Stock(by_cluster=by_cluster), 3)
+    assert new.teachers == ((0,) if by_cluster else (3,))
+
+
 def test_what_is_learnt_from_already_is_not_replayed_and_no_more_than_there_is():
     reserve = Reserve.gather([], [], [Kept.of(example(i) for i in range(30, 50))])
     made = assembled(reserve, archive=True)

@@ -110,6 +110,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "answers": ANSWERS,
     # The same, asked in the published form: one text with labels, in the place of further turns.
     "paper": {**ANSWERS, "refine": {"form": "paper"}},
+    # Guarded, and after a call round 0's model drafts half of the answers.
+    "taught": {"monitors": {"guard": True}, "interventions": {"teachers": 1}},
     # Further: watched by a judge that OUROLOOP_STUDY_JUDGE names.
     "other_judge": {"monitors": {"guard": True}, "judge": {"model": JUDGE or "baseline"}},
 }
