@@ -42,8 +42,6 @@ class RoundRows:
         digest: of all that the rows say.
         num_problems: how many different ones.
         num_samples: of the problem that has most.
-        family: problem -> its family, where the table says so; likewise `slice`.
-        slice: see `family`.
     """
 
     rows: tuple[tuple[str, dict[str, Any]], ...]
@@ -51,8 +49,6 @@ class RoundRows:
     digest: str
     num_problems: int
     num_samples: int
-    family: Mapping[str, Any]
-    slice: Mapping[str, Any]
 
 
 def rounds_of(frame: Any) -> list[RoundRows]:
@@ -184,7 +180,6 @@ def _round(columns: Columns, chosen: Sequence[int]) -> RoundRows:
         # Without the number of the round: the same samples under another number are no new ones.
         digest.update(repr([(key, row[key]) for key in sorted(row) if key != "round"]).encode())
         rows.append((f"frame row {number}", row))
-    known = {name: _of_problems(name, columns, chosen) for name in OF_THE_PROBLEM}
     sizes = Counter(str(row["problem"]) for _, row in rows)
     return RoundRows(
         rows=tuple(rows),
@@ -192,30 +187,7 @@ def _round(columns: Columns, chosen: Sequence[int]) -> RoundRows:
         digest=digest.hexdigest(),
         num_problems=len(sizes),
         num_samples=max(sizes.values()),
-        family=known["family"],
-        slice=known["slice"],
     )
-
-
-def _of_problems(name: str, columns: Columns, chosen: Sequence[int]) -> dict[str, Any]:
-    """What a column says of every problem.
-
-    Raises:
-        TraceError: it says two things of one problem.
-    """
-    found: dict[str, Any] = {}
-    if name not in columns:
-        return found
-    for row in chosen:
-        problem, value = str(columns["problem"][row]), columns[name][row]
-        before = found.setdefault(problem, value)
-        if before != value:
-            raise TraceError(
-                f"frame row {row}: {name} of problem {problem!r} is {value!r}, after {before!r};"
-                f" expected one {name} for each problem. Name families of different problems"
-                " differently, or give the problems ids of their own."
-            )
-    return found
 
 
 def columns_from_arrays(

@@ -376,3 +376,23 @@ def test_an_empty_family_or_slice_is_none(tmp_path):
     rows = [{**ROW, "problem": str(i), "family": "", "slice": ""} for i in range(2)]
     probe = read(tmp_path, rows).views[0].probe
     assert set(probe.family) == {"default"} and set(probe.slice) == {"typical"}
+
+
+def test_a_problem_in_another_family_or_slice_is_refused_and_a_missing_one_is_round_0s(tmp_path):
+    first = [{**ROW, "problem": p, "family": "x", "slice": "tail"} for p in ("p0", "p1")]
+    left_out = [{**ROW, "problem": p} for p in ("p0", "p1", "p2")]
+    traces = read(tmp_path, first, left_out)
+    second = traces.views[1].probe
+    assert second.family.tolist() == ["x", "x", "default"]
+    assert second.slice.tolist() == ["tail", "tail", "typical"]
+    assert any(note.startswith("missing: family in 1 of 5 lines") for note in traces.notes)
+    for changed, said in (
+        ({"family": "y"}, "r1.jsonl:2 (round 1): family of problem 'p1' is 'y'; expected 'x', as"),
+        ({"slice": "easy"}, "slice of problem 'p1' is 'easy'; expected 'tail', as in round 0."),
+    ):
+        with pytest.raises(TraceError, match=re.escape(said)):
+            read(tmp_path, first, [first[0], {**first[1], "n": 1, **changed}])
+    with pytest.raises(TraceError, match=r"is 'x'; expected none, as in round 0\. Correct"):
+        read(tmp_path, left_out, first)
+    with pytest.raises(TraceError, match=r"r0\.jsonl:2: family of problem 'p0' is 'y', after 'x'"):
+        read(tmp_path, [first[0], {**first[0], "family": "y"}])
