@@ -17,7 +17,7 @@ from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.loop.traces.steps import Steps
 from ouroloop.loop.traces.texts import asked, exchange, is_chat, text_of
 from ouroloop.monitors.traces.clusters import TraceClusters
-from ouroloop.monitors.traces.files import number_in
+from ouroloop.monitors.traces.files import number_in, own_numbers
 from ouroloop.monitors.traces.kept import KeptViews
 from ouroloop.monitors.traces.reader import TraceReader, Traces
 from ouroloop.monitors.traces.rows import TraceError
@@ -130,7 +130,7 @@ def read_framework(
         names.append(source)
     if not views:
         raise TraceError(f"--from {framework}: no samples in {', '.join(map(str, paths))}.")
-    return reader.traces(views, names)
+    return replace(reader.traces(views, names), numbers=own_numbers(reader.rounds_))
 
 
 def read_rounds(
@@ -163,6 +163,9 @@ def read_rounds(
                 # A record with a list in each column may give its one step beside the lists.
                 own = row.pop("round", None)
                 number = steps.read(step if own is None else own, where)
+                # An epoch of 0.5 numbers no round in a sentence.
+                if number is not None and number >= 0 and number == int(number):
+                    row["round"] = number
                 # Without a step the file is the round, in the order in which it was given.
                 key = (float(index), str(path)) if number is None else (number, f"step {number:g}")
                 by_round.add(key, where, row)

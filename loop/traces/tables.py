@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ouroloop.evals.errors import DataError
 from ouroloop.loop.traces.records import UNREADABLE, read_records
 from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.monitors.traces.clusters import TraceClusters
-from ouroloop.monitors.traces.files import read_file
+from ouroloop.monitors.traces.files import own_numbers, read_file
 from ouroloop.monitors.traces.kept import KeptViews
 from ouroloop.monitors.traces.reader import TraceReader, Traces, read_traces
 from ouroloop.monitors.traces.rows import TraceError, guess, round_number
@@ -51,7 +52,9 @@ def read_own(
     for rows in rounds.values():
         views.append(reader.read(rows, str(paths[0])))
     names = [f"{paths[0]}, round {number:g}" for number in rounds]
-    return reader.traces(views, names if len(names) > 1 else [str(paths[0])])
+    if len(names) == 1:
+        names = [str(paths[0])]
+    return replace(reader.traces(views, names), numbers=own_numbers(reader.rounds_))
 
 
 def rows_of(path: str, digest: Any = None) -> Rows:

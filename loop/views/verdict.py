@@ -15,7 +15,8 @@ def verdict(rule: DecisionRule, rounds: Sequence[Judged]) -> list[str]:
     halts = [judged.decision for judged in rounds if judged.is_halt]
     shown = [decision.round for decision in halts if decision.has_halt_evidence]
     ended = [decision.round for decision in halts if not decision.has_halt_evidence]
-    out = [of_evidence(rule, shown, len(rounds))]
+    # A table's own numbers may not be places: "round 400 of 4" would be nonsense.
+    out = [of_evidence(rule, shown, len(rounds), counted=last.round == len(rounds) - 1)]
     if is_blind(last) and not halts:
         out = ["No verdict: nothing is guarded, so `continue` only says that nothing was seen."]
     if ended:
@@ -29,13 +30,16 @@ def verdict(rule: DecisionRule, rounds: Sequence[Judged]) -> list[str]:
     return out
 
 
-def of_evidence(rule: DecisionRule, halted: Sequence[int], num_rounds: int) -> str:
+def of_evidence(
+    rule: DecisionRule, halted: Sequence[int], num_rounds: int, counted: bool = True
+) -> str:
     """Which rounds have HALT evidence, and what the chance of a false one is.
 
     Args:
         rule: the rule that judged.
         halted: the rounds with HALT evidence.
         num_rounds: all rounds, the baseline included.
+        counted: rounds are numbered from 0 on.
     """
     chance = (
         "in a run in which no guarded quantity is ever worse than tolerated, the chance of any is"
@@ -43,10 +47,10 @@ def of_evidence(rule: DecisionRule, halted: Sequence[int], num_rounds: int) -> s
     )
     if halted:
         where, before = _at(halted)
-        return (
-            f"HALT evidence {where} of {num_rounds - 1}: go back to a round {before}, or stop"
-            f" ({chance})."
-        )
+        of = f" of {num_rounds - 1}"
+        if not counted:
+            of = f" ({len(halted)} of {num_rounds - 1} rounds)"
+        return f"HALT evidence {where}{of}: go back to a round {before}, or stop ({chance})."
     if num_rounds == 1:
         return "Only the baseline round so far: name the later rounds' files after it."
     later = "1 round" if num_rounds == 2 else f"{num_rounds - 1} rounds"

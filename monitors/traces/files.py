@@ -96,3 +96,11 @@ def same_round(before: Sequence[float | None], now: float | None, where: str) ->
             f"{where}: got a row of {rounds[0]} after rows of {rounds[1]}; expected one file"
             " per round. Split the file by its `round`."
         )
+
+
+def own_numbers(numbers: Sequence[float | None]) -> tuple[int, ...]:
+    """A table's numbers of its rounds; none where they are 0, 1, ... anyway."""
+    known = tuple(int(x) for x in numbers if x is not None)
+    if len(known) < len(numbers) or known == tuple(range(len(known))):
+        return ()
+    return known

@@ -55,12 +55,15 @@ class Traces:
         sources: where each comes from.
         notes: what has to be said about them.
         num_samples: that every round has of at least one problem.
+        numbers: what a table, or a framework's steps, call the rounds; empty: they have no other
+            numbers than their places.
     """
 
     views: Sequence[RoundView]
     sources: tuple[str, ...]
     notes: tuple[str, ...]
     num_samples: int
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass

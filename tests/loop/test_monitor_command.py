@@ -311,3 +311,46 @@ def test_readings_are_of_as_many_samples_in_the_baseline_as_in_other_rounds(caps
         ]
 
     assert abs(overconfidence(files) - overconfidence(few)) < 0.1
+
+
+def table_of(path, numbers):
+    """One table of the rounds of a model that falls in the last one."""
+    lines = []
+    for index, number in enumerate(numbers):
+        accuracy = 0.1 if number == numbers[-1] else 0.6
+        trace_file(path, index, 8, accuracy=accuracy, round=number)
+        lines.append(path.read_text())
+    path.write_text("".join(lines))
+    return str(path)
+
+
+def test_a_tables_own_numbers_of_its_rounds_stand_wherever_a_round_is_named(capsys, tmp_path):
+    table = table_of(tmp_path / "all.jsonl", (5, 7, 11))
+    page = tmp_path / "page.html"
+    code, out, _ = printed(capsys, table, "--html", str(page))
+    rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")][2:]
+    assert code == 3 and rows == ["5", "7", "11"]
+    assert "all.jsonl, round 5): continue - round 5 is the baseline: nothing" in out
+    assert "from round 11 on" in out and "\nround 5 measures 8 samples" in out
+    assert "HALT evidence in round 11 (1 of 2 rounds): go back to a round before, or" in out
+    assert "\nRound 11: guarded: pass@1" in out and "round 0" not in out
+    assert "rollback after round 11" in page.read_text(encoding="utf-8")
+    rounds = json.loads(printed(capsys, table, "--json", "--baselines", "0", "7")[1])["rounds"]
+    assert [found["round"] for found in rounds] == [5, 7, 11]
+    assert rounds[2]["evidence"]["halt"]["since"] == 11
+    assert {guard["baseline"] for guard in rounds[2]["guards"]} == {5, 7}
+    assert {key.partition("@")[2] for key in rounds[2]["factors"]["watch"]} == {"5", "7"}
+    out = printed(capsys, table, "--baselines", "0", "9")[1]
+    assert "--baselines: round 9 is not there yet; the last one is 11" in out
+
+
+def test_the_steps_of_a_framework_are_the_numbers_of_its_rounds(capsys, tmp_path):
+    lines = [
+        {"input": f"q{p}", "output": f"{p}+{i}={p + i + step}", "score": float(i % 2), "step": step}
+        for step in (20, 40)
+        for p in range(4)
+        for i in range(4)
+    ]
+    path = unscored(tmp_path / "dump.jsonl", lines)
+    out = printed(capsys, "--from", "verl", path)[1]
+    assert "round 40 (step 40): " in out and "\nRound 40: guarded: " in out
