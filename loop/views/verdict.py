@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.decision.reasons import coverage, is_blind
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.follower import Judged
+
+YIELD = Estimand("supply/yield", samples="pool")
 
 
 def verdict(rule: DecisionRule, rounds: Sequence[Judged]) -> list[str]:
@@ -22,12 +26,35 @@ def verdict(rule: DecisionRule, rounds: Sequence[Judged]) -> list[str]:
     if ended:
         out.append(
             f"Halt without HALT evidence {_at(ended)[0]}: a guarded quantity was lost, or nothing"
-            " was kept (the reasons stand above), and no chance is promised of that. Where a column"
-            " is missing or bears another name, write it as in round 0."
+            " was kept (the reasons stand above), and no chance is promised of that."
+            f" {_remedies(rounds)}"
         )
     if last.guards or last.unmeasured:
         out.append(f"Round {last.round}: {coverage(last.guards, last.unmeasured)}.")
     return out
+
+
+def _remedies(rounds: Sequence[Judged]) -> str:
+    """What helps against the halts without HALT evidence."""
+    halts = [j for j in rounds if j.is_halt and not j.decision.has_halt_evidence]
+    starved = [judged.decision.round for judged in halts if _kept_nothing(judged)]
+    out = []
+    if len(starved) < len(halts):
+        out.append(
+            "Where a column is missing or bears another name, write it as in round"
+            f" {rounds[0].decision.round}."
+        )
+    if starved:
+        out.append(
+            f"The filter let nothing through {_at(starved)[0]}: loosen it, or draw more samples to"
+            " choose from. If it did let some through, `kept` is wrong: true is what passed."
+        )
+    return " ".join(out)
+
+
+def _kept_nothing(judged: Judged) -> bool:
+    found = find(judged.readings, YIELD, "")
+    return found is not None and found.value == 0
 
 
 def of_evidence(

@@ -121,6 +121,8 @@ def test_a_lost_quantity_is_a_halt_of_its_own_and_no_evidence_is_claimed(capsys,
     assert "token entropy (share of its cap) was measured at the baseline and cannot be" in out
     assert "Halt without HALT evidence in round 2: a guarded quantity was lost, or" in out
     assert "No HALT evidence in 2 rounds (" in out and "\nHALT evidence in" not in out
+    assert "is missing or bears another name, write it as in round 0." in out
+    assert "The filter" not in out
 
 
 def test_a_round_of_empty_answers_says_so_first_and_what_remains_is_weighed(capsys, tmp_path):
@@ -251,6 +253,8 @@ def test_a_round_in_which_the_filter_kept_nothing_is_a_halt(capsys, tmp_path):
     files = [trace_file(tmp_path / f"r{i}.jsonl", i, 4, kept=i == 0) for i in range(2)]
     code, out, _ = printed(capsys, *files)
     assert code == 3 and "nothing passes: 0 of 320 samples kept" in out
+    assert "The filter let nothing through in round 1: loosen it, or draw more samples" in out
+    assert "Where a column is missing" not in out
 
 
 @pytest.mark.slow
