@@ -61,7 +61,7 @@ def _of_monitor(add: Add) -> None:
         metavar=("N", "K"),
         help=(
             "judge nothing; power analysis of a probe set of N problems with K samples each, from"
-            " the first file's samples or a typical model"
+            " the first file's samples, with as many in the baseline, or a typical model"
         ),
     )
     _of_reading(monitor.add_argument_group("how the files are read"))

@@ -134,6 +134,8 @@ def test_traces_are_planned_without_being_judged(capsys, tmp_path):
     (tmp_path / "r0.jsonl").write_text("\n".join(map(json.dumps, rows)))
     code, out, _ = printed(capsys, "monitor", "--plan", "60", "4", str(tmp_path / "r0.jsonl"))
     assert code == 0 and "60 problems, 4 samples" in out and "r0.jsonl" in out
+    assert "4 samples of each per round and 8 in the baseline round" in out
+    assert "r0.jsonl, the baseline: 8 of a usual problem." in out
     assert printed(capsys, "monitor", "--plan", "1", "4")[0] == 2
     code, out, err = printed(capsys, "monitor")
     assert code == 2 and out == "" and "no traces; expected one file per round" in err
