@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.errors import RunStateError, UserError
 from ouroloop.loop.views.printable import printable
 
 if TYPE_CHECKING:
@@ -54,6 +54,25 @@ def recipe_of(given: Path, overrides: Sequence[str] = ()) -> Recipe:
     from ouroloop.loop.recipes.recipe_file import load_recipe
 
     return load_recipe(find_recipe(given), overrides)
+
+
+def refuse_unused(command: str, given: Mapping[str, object], owner: str) -> None:
+    """Refuse options that only another one uses: left alone, they would seem to have been used.
+
+    Args:
+        command: for the message.
+        given: option -> its value; None: it is not given.
+        owner: the option that they need, and that is not given.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(
+                f"{command}: got {option} without {owner}, which alone uses it; expected both. Give"
+                f" {owner}, too, or leave {option} out."
+            )
 
 
 def print_result(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]) -> None:

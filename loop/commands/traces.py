@@ -17,6 +17,7 @@ from ouroloop.loop.commands.shared import (
     print_result,
     rate,
     recipe_of,
+    refuse_unused,
     root_of,
     run_path,
 )
@@ -160,7 +161,6 @@ def _of_reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--pass-mark",
         type=finite,
-        default=1.0,
         metavar="X",
         help="with --from: a sample is right whose reward is at least this (default: 1)",
     )
@@ -197,6 +197,9 @@ def _of_the_rule(group: argparse._ArgumentGroup) -> None:
 
 
 def _monitor(options: argparse.Namespace) -> int:
+    if options.framework is None:
+        of_framework = {"--reward": options.reward, "--pass-mark": options.pass_mark}
+        refuse_unused("monitor", of_framework, "--from")
     if options.plan:
         return _monitor_plan(options)
     if not options.traces:
@@ -254,6 +257,14 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     if options.hardware is not None:
         return _plan_hardware(options)
+    of_hardware = {
+        "--from": options.measured,
+        "--model-config": options.model_config,
+        "--sampling-rate": options.sampling_rate,
+        "--training-rate": options.training_rate,
+        "--draft-tokens": options.draft_tokens,
+    }
+    refuse_unused("plan", of_hardware, "--hardware")
     from ouroloop.evals.tasks import Capability
     from ouroloop.loop.setup import prepare
     from ouroloop.loop.stages import further, traces
