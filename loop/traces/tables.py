@@ -139,7 +139,9 @@ def _cells(path: str) -> Rows:
         # -sig: Excel writes the mark.
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             for where, row in read_cells(file, path):
-                yield where, {name: _read(name, cell) for name, cell in row.items() if cell}
+                # An empty id stays, for the reader to refuse: a row without one is no row.
+                filled = {name: cell for name, cell in row.items() if cell or name == "problem"}
+                yield where, {name: _read(name, cell) for name, cell in filled.items()}
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file; expected a table of samples.") from None
     except DataError as error:

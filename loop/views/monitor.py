@@ -27,7 +27,7 @@ from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.decision.records import plain
-from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.decision.rule import OPEN_SHARES, DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.follower import Follower, Judged, trace_monitors
 from ouroloop.monitors.names import Tier, mode_label
@@ -192,15 +192,17 @@ def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
 
 def _value_of(setting: str, value: str, default: Any) -> Any:
     """The text as a value of the default's type; a real number lies in [0, 1] in every field."""
-    kind = type(default)
+    kind, name = type(default), setting.partition("=")[0]
+    # The rule itself refuses the ends of some, and says so of every number outside.
+    share = "a number in (0, 1)" if name in OPEN_SHARES else "a number in [0, 1]"
     try:
         converted = kind(value)
-        if isinstance(converted, float) and not 0 <= converted <= 1:
+        is_closed = isinstance(converted, float) and name not in OPEN_SHARES
+        if is_closed and not 0 <= converted <= 1:
             raise ValueError
         return converted
     except ValueError:
-        expected = {int: "a whole number", float: "a number in [0, 1]"}.get(kind, "a text")
-        name = setting.partition("=")[0]
+        expected = {int: "a whole number", float: share}.get(kind, "a text")
         raise RecipeError(
             f"--set {setting}: got {value!r}; expected {expected}, e.g. {name}={default}."
         ) from None

@@ -210,12 +210,7 @@ def columns_from_arrays(
     Raises:
         TraceError: an array of another shape, or of no known field.
     """
-    verdict = _array("correct", correct)
-    if verdict.ndim != 2 or not verdict.size:
-        raise TraceError(
-            f"correct: got an array of shape {verdict.shape}; expected two axes, problems x"
-            " samples. For one sample of each problem: correct[:, None]."
-        )
+    verdict = _verdicts(correct)
     if unknown := sorted(others.keys() - FIELDS.keys()):
         raise TraceError(
             f"from_arrays: got {unknown[0]!r}; expected fields of docs/traces.md:"
@@ -239,6 +234,26 @@ def columns_from_arrays(
         cells = _cells(name, values, expected)
         columns[name] = list(np.repeat(cells, num_samples)) if of_problem else list(cells.ravel())
     return columns
+
+
+def _verdicts(correct: Any) -> Any:
+    """The array of problems x samples.
+
+    Raises:
+        TraceError: it has another shape, or no sample.
+    """
+    verdict = _array("correct", correct)
+    if verdict.ndim == 2 and not verdict.size:
+        raise TraceError(
+            f"correct: got an array of shape {verdict.shape}, which holds no sample; expected"
+            " problems x samples, at least one of each. Were all of them filtered out?"
+        )
+    if verdict.ndim != 2:
+        raise TraceError(
+            f"correct: got an array of shape {verdict.shape}; expected two axes, problems x"
+            " samples. For one sample of each problem: correct[:, None]."
+        )
+    return verdict
 
 
 def _array(name: str, values: Any, dtype: Any = None) -> Any:

@@ -224,6 +224,8 @@ def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
         (("--set", "accuracy_loss=many"), "got 'many'; expected a number in [0, 1]"),
         (("--set", "accuracy_loss=-1"), "got '-1'; expected a number in [0, 1]"),
         (("--set", "alpha=0"), "alpha = 0.0: expected a number in (0, 1)"),
+        (("--set", "alpha=2"), "alpha = 2.0: expected a number in (0, 1)"),
+        (("--set", "alpha=few"), "got 'few'; expected a number in (0, 1)"),
         (("--set", "main_family=algebra"), "no such family in"),
         (("--strategies", "operator"), "got 'operator'; expected one of"),
         (("nowhere.jsonl",), "nowhere.jsonl: no such file"),

@@ -183,7 +183,10 @@ def test_a_gold_answer_in_place_of_the_samples_answer_is_suspected(tmp_path):
         ("[1]", "r0.jsonl:2: got [1]; expected one JSON object per line"),
         ('{"text": "x"}', "r0.jsonl:2: no field 'problem', got ['text']"),
         ('{"problem_id": "x"}', "Is it what you call 'problem_id'? Rename that."),
-        ('{"problem": null}', "no field 'problem'"),
+        (
+            '{"problem": null}',
+            "r0.jsonl:2: problem is empty (null); expected the prompt's id, a text or",
+        ),
         ('{"problem": 1.5}', "problem is 1.5; expected the prompt's id"),
         (
             '{"problem": "p", "correct": 0.7}',
