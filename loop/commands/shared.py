@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ouroloop.loop.errors import RunStateError, UserError
+from ouroloop.loop.errors import RecipeError, RunStateError, UserError
 from ouroloop.loop.views.printable import printable
 
 if TYPE_CHECKING:
@@ -54,6 +55,20 @@ def recipe_of(given: Path, overrides: Sequence[str] = ()) -> Recipe:
     from ouroloop.loop.recipes.recipe_file import load_recipe
 
     return load_recipe(find_recipe(given), overrides)
+
+
+@contextmanager
+def naming(given: Path) -> Iterator[None]:
+    """Let errors of a recipe's values name its file, as those of its keys do."""
+    from ouroloop.loop.recipes.packaged import find_recipe
+
+    try:
+        yield
+    except RecipeError as error:
+        file = str(find_recipe(given))
+        if not str(error).startswith(file):
+            error.args = (f"{file}: {error}",)
+        raise
 
 
 def refuse_unused(command: str, given: Mapping[str, object], owner: str) -> None:

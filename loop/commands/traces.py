@@ -12,6 +12,7 @@ from ouroloop.loop.commands.shared import (
     Add,
     add_overrides,
     finite,
+    naming,
     not_negative,
     positive,
     print_result,
@@ -273,7 +274,8 @@ def _plan(options: argparse.Namespace) -> int:
     from ouroloop.monitors.decision.guarded import QuantityId
 
     recipe = recipe_of(options.recipe, options.overrides)
-    setting = prepare(recipe)
+    with naming(options.recipe):
+        setting = prepare(recipe)
     probe_set = setting.probe_set
     unaided = Capability.UNAIDED in setting.task.capabilities
     # Tests and judges need no gold answer; of the others a problem without one is never scored, so
