@@ -210,7 +210,7 @@ def _monitor(options: argparse.Namespace) -> int:
             " docs/traces.md says what is in them."
         )
     # Below every check of the command line: these bring numpy and scipy, which take a second.
-    from ouroloop.loop.traces.frameworks import Scoring
+    from ouroloop.loop.traces.scoring import Scoring
     from ouroloop.loop.views import monitor
 
     watched = monitor.monitor(

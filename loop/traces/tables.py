@@ -140,8 +140,9 @@ def _cells(path: str) -> Rows:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             for where, row in read_cells(file, path):
                 # An empty id stays, for the reader to refuse: a row without one is no row.
-                filled = {name: cell for name, cell in row.items() if cell or name == "problem"}
-                yield where, {name: _read(name, cell) for name, cell in filled.items()}
+                known = {"problem": None} if "problem" in row else {}
+                filled = {name: _read(name, cell) for name, cell in row.items() if cell}
+                yield where, {**known, **filled}
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file; expected a table of samples.") from None
     except DataError as error:

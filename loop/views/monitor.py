@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.models.encoders import encoder_of
-from ouroloop.loop.traces.frameworks import Scoring, read_framework
+from ouroloop.loop.traces.frameworks import read_framework
+from ouroloop.loop.traces.scoring import Scoring
 from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.headlines import NUM_APPROVALS, approved_in
 from ouroloop.loop.views.lookup import MAIN, find

@@ -21,7 +21,8 @@ from framework_files import (
 )
 
 from ouroloop.loop.__main__ import main
-from ouroloop.loop.traces.frameworks import FRAMEWORKS, Scoring, read_framework, read_rounds
+from ouroloop.loop.traces.frameworks import FRAMEWORKS, read_framework, read_rounds
+from ouroloop.loop.traces.scoring import Scoring
 from ouroloop.monitors.traces.rows import TraceError
 
 
