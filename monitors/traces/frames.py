@@ -180,6 +180,9 @@ def _round(columns: Columns, chosen: Sequence[int]) -> RoundRows:
         # Without the number of the round: the same samples under another number are no new ones.
         digest.update(repr([(key, row[key]) for key in sorted(row) if key != "round"]).encode())
         rows.append((f"frame row {number}", row))
+    for name in OF_THE_PROBLEM:
+        if name in columns:
+            _refuse_two(name, columns, chosen)
     sizes = Counter(str(row["problem"]) for _, row in rows)
     return RoundRows(
         rows=tuple(rows),
@@ -188,6 +191,20 @@ def _round(columns: Columns, chosen: Sequence[int]) -> RoundRows:
         num_problems=len(sizes),
         num_samples=max(sizes.values()),
     )
+
+
+def _refuse_two(name: str, columns: Columns, chosen: Sequence[int]) -> None:
+    """Refuse a column that says two things of one problem."""
+    found: dict[str, Any] = {}
+    for row in chosen:
+        problem, value = str(columns["problem"][row]), columns[name][row]
+        before = found.setdefault(problem, value)
+        if before != value:
+            raise TraceError(
+                f"frame row {row}: {name} of problem {problem!r} is {value!r}, after {before!r};"
+                f" expected one {name} for each problem. Name families of different problems"
+                " differently, or give the problems ids of their own."
+            )
 
 
 def columns_from_arrays(

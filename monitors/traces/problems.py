@@ -1,4 +1,4 @@
-"""What rows say of their problem rather than of their sample: one thing, in every round."""
+"""What rows say of their problem rather than of their sample: the same in every round."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class OfProblems:
     would be lost, and the round would be called a halt that is none.
 
     Attributes:
-        known_: field -> problem -> what the baseline's rows say, None: nothing.
+        known_: field -> problem -> what the baseline's rows say of it, in the order of the rows.
     """
 
-    known_: dict[str, dict[str, Any]] = field(
+    known_: dict[str, dict[str, tuple[Any, ...]]] = field(
         default_factory=lambda: {name: {} for name in UNNAMED}
     )
 
     def complete(self, row: dict[str, Any], number: int, where: str) -> None:
-        """Fill in what a later round's row leaves to the baseline.
+        """Learn from a row of the baseline, and fill in what a later row leaves to it.
 
         Args:
             row: as `read_row` returns it.
@@ -36,31 +36,29 @@ class OfProblems:
             where: its place, for messages.
 
         Raises:
-            TraceError: it says something else of its problem than the rows before it.
+            TraceError: it says something of its problem that the baseline does not say.
         """
-        problem = row["problem"]
+        if number == 0:
+            self._learn(row)
+            return
         for name, known in self.known_.items():
-            if number == 0:
-                known.setdefault(problem, row[name])
+            said = known.get(row["problem"])
             # A problem that the baseline has not is compared with nothing.
-            elif problem not in known:
+            if said is None:
                 continue
-            elif row[name] is None:
-                row[name] = known[problem]
-            before, now = known[problem], row[name]
-            if before != now and (before or UNNAMED[name]) != (now or UNNAMED[name]):
-                raise TraceError(_contradiction(name, problem, before, now, number, where))
+            if row[name] is None and len(said) == 1:
+                row[name] = said[0]
+            counts_as = {value or UNNAMED[name] for value in said}
+            if (row[name] or UNNAMED[name]) not in counts_as:
+                expected = " or ".join(shown(value) if value else "none" for value in said)
+                raise TraceError(
+                    f"{where} (round {number}): {name} of problem {row['problem']!r} is"
+                    f" {shown(row[name]) if row[name] else 'none'}; expected {expected}, as in"
+                    " round 0. Correct it, or leave the column out: round 0's counts."
+                )
 
-
-def _contradiction(name: str, problem: str, before: Any, now: Any, number: int, where: str) -> str:
-    said = [shown(value) if value else "none" for value in (now, before)]
-    of = f"{name} of problem {problem!r} is {said[0]}"
-    if number == 0:
-        return (
-            f"{where}: {of}, after {said[1]}; expected one {name} for each problem. Name families"
-            " of different problems differently, or give the problems ids of their own."
-        )
-    return (
-        f"{where} (round {number}): {of}; expected {said[1]}, as in round 0. Correct it, or leave"
-        " the column out: round 0's counts."
-    )
+    def _learn(self, row: dict[str, Any]) -> None:
+        for name, known in self.known_.items():
+            said = known.get(row["problem"], ())
+            if row[name] not in said:
+                known[row["problem"]] = (*said, row[name])
