@@ -191,7 +191,8 @@ def _of_the_rule(group: argparse._ArgumentGroup) -> None:
         default=[0],
         metavar="N",
         help=(
-            "baseline rounds, fixed in advance, that later rounds are compared with (default: 0;"
+            "baseline rounds, fixed in advance, that later rounds are compared with, by a table's"
+            " own numbers where it has some, 0 being the first (default: 0;"
             " the loop itself compares with 0 and 1, which shows the loss of what round 1 gained)"
         ),
     )

@@ -50,9 +50,10 @@ class OfProblems:
                 row[name] = said[0]
             counts_as = {value or UNNAMED[name] for value in said}
             if (row[name] or UNNAMED[name]) not in counts_as:
+                own = number if row["round"] is None else row["round"]
                 expected = " or ".join(shown(value) if value else "none" for value in said)
                 raise TraceError(
-                    f"{where} (round {number}): {name} of problem {row['problem']!r} is"
+                    f"{where} (round {own:g}): {name} of problem {row['problem']!r} is"
                     f" {shown(row[name]) if row[name] else 'none'}; expected {expected}, as in"
                     " round 0. Correct it, or leave the column out: round 0's counts."
                 )
