@@ -21,7 +21,6 @@ from ouroloop.monitors.metrics.readings import most_samples
 from ouroloop.monitors.traces.files import ascending
 from ouroloop.monitors.traces.frames import (
     NOT_COMPARED,
-    OF_THE_PROBLEM,
     RoundRows,
     columns_from_arrays,
     rounds_of,
@@ -137,7 +136,7 @@ class TraceMonitor:
 
     def _judge(self, given: RoundRows) -> Judged:
         number = len(self.rounds)
-        given = self._completed(given, number)
+        self._check_columns(given, number)
         # On a copy, so that a wrong row leaves what was read before as it was.
         reader = copy.deepcopy(self.reader)
         view = reader.read(given.rows)
@@ -162,7 +161,7 @@ class TraceMonitor:
         judged = follower.judge(view)
         # All that can raise lies above: from here on the monitor changes as a whole.
         self.reader, self.follower_ = reader, follower
-        # Its rows are in the follower's view; only what they say of problems is needed here.
+        # Its rows are in the follower's view; only its columns and its size are needed here.
         self.baseline_ = self.baseline_ or replace(given, rows=())
         self.seen_[given.digest] = number
         self.rounds.append(judged)
@@ -183,38 +182,17 @@ class TraceMonitor:
         num_samples = min(self.samples, max(1, most_samples(view.probe)))
         return Follower(self.rule, trace_monitors(self.rule, num_samples))
 
-    def _completed(self, given: RoundRows, number: int) -> RoundRows:
-        """The rows with what the baseline says of their problems.
-
-        Raises:
-            TraceError: columns or families that the baseline does not have so.
-        """
+    def _check_columns(self, given: RoundRows, number: int) -> None:
+        """Refuse a round without a column that the baseline has."""
         if self.baseline_ is None:
-            return given
-        first = self.baseline_
+            return
         # Of a round without strategies every sample would seem to take the same one.
-        if missing := sorted(first.columns - given.columns - {*NOT_COMPARED}):
+        if missing := sorted(self.baseline_.columns - given.columns - {*NOT_COMPARED}):
             raise TraceError(
                 f"round {number}: no column {missing[0]!r}, which round 0 has; expected the same"
                 " columns in every round, or the number would change its meaning. Add it, or leave"
                 " it out of round 0 too."
             )
-        rows = []
-        for where, row in given.rows:
-            for name in OF_THE_PROBLEM:
-                known = getattr(first, name)
-                problem = str(row["problem"])
-                if problem not in known:
-                    continue
-                value = known[problem]
-                if row.setdefault(name, value) != value:
-                    raise TraceError(
-                        f"{where} (round {number}): {name} of problem {problem!r} is"
-                        f" {row[name]!r}; expected {value!r}, as in round 0. Correct it, or leave"
-                        " the column out: round 0's counts."
-                    )
-            rows.append((where, row))
-        return replace(given, rows=tuple(rows))
 
 
 def from_frame(

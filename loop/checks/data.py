@@ -29,6 +29,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         problems(setting),
         answers(setting),
         supply(setting),
+        *greedy(setting),
         filters(setting),
         *schedule(setting),
     ]
@@ -146,6 +147,31 @@ def supply(setting: Setting) -> Finding:
         )
         return Finding(Level.WARNING, "supply", what)
     return Finding(Level.OK, "supply", what)
+
+
+def greedy(setting: Setting) -> list[Finding]:
+    """A warning where samples of a problem are one text, for nothing is drawn at temperature 0."""
+    sampling, refine = setting.recipe.sampling, setting.recipe.refine
+    every_draft_is_revised = refine.revise_when == "always" and not refine.families
+    if refine.revisions and refine.revise_temperature > 0 and every_draft_is_revised:
+        return []
+    # As drafts are asked for: temperatures and system prompts are both dealt out in turn.
+    num_systems = max(len(sampling.systems), 1)
+    num = sampling.samples_per_problem
+    temperatures = [sampling.temperatures[i % len(sampling.temperatures)] for i in range(num)]
+    asked = [i % num_systems for i, temperature in enumerate(temperatures) if temperature == 0]
+    different = num - len(asked) + len(set(asked))
+    if different == num:
+        return []
+    num_problems = min(sampling.problems_per_round, len(setting.problems))
+    what = (
+        f"{len(asked)} of {num} samples of a problem are drawn at temperature 0, where the same"
+        f" prompt gives the same text: at most {num_problems:,} problems x {different} ="
+        f" {num_problems * different:,} different drafts a round from each source. Set"
+        f" sampling.samples_per_problem to {different}, or sampling.temperatures above 0, such as"
+        " [0.7, 1.0]."
+    )
+    return [Finding(Level.WARNING, "sampling", what)]
 
 
 def schedule(setting: Setting) -> list[Finding]:

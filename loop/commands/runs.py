@@ -11,6 +11,7 @@ from ouroloop.loop.commands.shared import (
     RECIPE,
     Add,
     add_overrides,
+    naming,
     recipe_of,
     root_of,
     run_path,
@@ -78,13 +79,14 @@ def _run(options: argparse.Namespace) -> int:
     require("run", "ouroloop run")
     recipe = recipe_of(options.recipe, options.overrides)
     if options.check:
-        return _check(recipe, options)
+        with naming(options.recipe):
+            return _check(recipe, options)
     if options.print:
         print(json.dumps(recipe.to_json(), indent=1))
         return 0
     from ouroloop.loop import interrupts, runner
 
-    with interrupts.ending_at_once():
+    with interrupts.ending_at_once(), naming(options.recipe):
         return _exit_code(runner.run(recipe, root_of(options), options.fresh))
 
 

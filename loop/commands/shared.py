@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.errors import RecipeError, RunStateError, UserError
 from ouroloop.loop.views.printable import printable
 
 if TYPE_CHECKING:
@@ -54,6 +55,39 @@ def recipe_of(given: Path, overrides: Sequence[str] = ()) -> Recipe:
     from ouroloop.loop.recipes.recipe_file import load_recipe
 
     return load_recipe(find_recipe(given), overrides)
+
+
+@contextmanager
+def naming(given: Path) -> Iterator[None]:
+    """Let errors of a recipe's values name its file, as those of its keys do."""
+    from ouroloop.loop.recipes.packaged import find_recipe
+
+    try:
+        yield
+    except RecipeError as error:
+        file = str(find_recipe(given))
+        if not str(error).startswith(file):
+            error.args = (f"{file}: {error}",)
+        raise
+
+
+def refuse_unused(command: str, given: Mapping[str, object], owner: str) -> None:
+    """Refuse options that only another one uses: left alone, they would seem to have been used.
+
+    Args:
+        command: for the message.
+        given: option -> its value; None: it is not given.
+        owner: the option that they need, and that is not given.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(
+                f"{command}: got {option} without {owner}, which alone uses it; expected both. Give"
+                f" {owner}, too, or leave {option} out."
+            )
 
 
 def print_result(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]) -> None:

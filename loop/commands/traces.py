@@ -12,11 +12,13 @@ from ouroloop.loop.commands.shared import (
     Add,
     add_overrides,
     finite,
+    naming,
     not_negative,
     positive,
     print_result,
     rate,
     recipe_of,
+    refuse_unused,
     root_of,
     run_path,
 )
@@ -61,7 +63,7 @@ def _of_monitor(add: Add) -> None:
         metavar=("N", "K"),
         help=(
             "judge nothing; power analysis of a probe set of N problems with K samples each, from"
-            " the first file's samples or a typical model"
+            " the first file's samples, with as many in the baseline, or a typical model"
         ),
     )
     _of_reading(monitor.add_argument_group("how the files are read"))
@@ -160,7 +162,6 @@ def _of_reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--pass-mark",
         type=finite,
-        default=1.0,
         metavar="X",
         help="with --from: a sample is right whose reward is at least this (default: 1)",
     )
@@ -190,13 +191,17 @@ def _of_the_rule(group: argparse._ArgumentGroup) -> None:
         default=[0],
         metavar="N",
         help=(
-            "baseline rounds, fixed in advance, that later rounds are compared with (default: 0;"
+            "baseline rounds, fixed in advance, that later rounds are compared with, by a table's"
+            " own numbers where it has some, 0 being the first (default: 0;"
             " the loop itself compares with 0 and 1, which shows the loss of what round 1 gained)"
         ),
     )
 
 
 def _monitor(options: argparse.Namespace) -> int:
+    if options.framework is None:
+        of_framework = {"--reward": options.reward, "--pass-mark": options.pass_mark}
+        refuse_unused("monitor", of_framework, "--from")
     if options.plan:
         return _monitor_plan(options)
     if not options.traces:
@@ -206,7 +211,7 @@ def _monitor(options: argparse.Namespace) -> int:
             " docs/traces.md says what is in them."
         )
     # Below every check of the command line: these bring numpy and scipy, which take a second.
-    from ouroloop.loop.traces.frameworks import Scoring
+    from ouroloop.loop.traces.scoring import Scoring
     from ouroloop.loop.views import monitor
 
     watched = monitor.monitor(
@@ -254,6 +259,14 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     if options.hardware is not None:
         return _plan_hardware(options)
+    of_hardware = {
+        "--from": options.measured,
+        "--model-config": options.model_config,
+        "--sampling-rate": options.sampling_rate,
+        "--training-rate": options.training_rate,
+        "--draft-tokens": options.draft_tokens,
+    }
+    refuse_unused("plan", of_hardware, "--hardware")
     from ouroloop.evals.tasks import Capability
     from ouroloop.loop.setup import prepare
     from ouroloop.loop.stages import further, traces
@@ -262,7 +275,8 @@ def _plan(options: argparse.Namespace) -> int:
     from ouroloop.monitors.decision.guarded import QuantityId
 
     recipe = recipe_of(options.recipe, options.overrides)
-    setting = prepare(recipe)
+    with naming(options.recipe):
+        setting = prepare(recipe)
     probe_set = setting.probe_set
     unaided = Capability.UNAIDED in setting.task.capabilities
     # Tests and judges need no gold answer; of the others a problem without one is never scored, so

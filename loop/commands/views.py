@@ -90,7 +90,11 @@ def _of_asking(add: Add) -> None:
             help="its number (default: the last finished one)",
         )
     show.add_argument("--problem", metavar="ID", help="its id, or a part that no other id has")
-    show.add_argument("--strategy", metavar="NAME", help="a strategy's or response cluster's name")
+    show.add_argument(
+        "--strategy",
+        metavar="NAME",
+        help="a strategy's name; of samples that nobody scored, their response cluster's",
+    )
     show.add_argument("--rejected", metavar="REASON", help="what a rejection filter is called")
     show.add_argument(
         "--limit", type=positive, default=5, metavar="N", help="samples shown whole (default: 5)"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
@@ -117,6 +118,27 @@ def look(source: Source, given: Mapping[str, str], model: Path) -> Survey:
     )
 
 
+def _refuse_absent(columns: Mapping[str, str], there: Collection[str]) -> None:
+    """Refuse what the recipe would be refused for, by the names of the command's own options."""
+    # Without a row that is what is wrong, and it is said elsewhere.
+    if not there:
+        return
+    listed = ", ".join(sorted(there))
+    for name, column in columns.items():
+        if column not in there:
+            near = get_close_matches(column, there, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(
+                f"init: no column {column!r}, which --{name} names; the columns are {listed}.{hint}"
+            )
+    if not {"question", "messages"} & columns.keys():
+        raise DataError(
+            "init: no column 'question' or 'messages', nor one that is often called so; the"
+            f" columns are {listed}. Name the one that holds the questions: --question COLUMN, or"
+            " --messages COLUMN of conversations."
+        )
+
+
 def _columns(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str]:
     """The columns that the user named, and the likely ones."""
     there = {column for row in rows for column in row}
@@ -130,6 +152,7 @@ def _columns(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str]:
     for name in ("id", "family"):
         likely.pop(name, None)
     columns = {**likely, **given}
+    _refuse_absent(columns, there)
     if (
         "answer" in columns
         and "solution" not in columns

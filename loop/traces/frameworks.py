@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.traces.records import SUFFIXES, read_records
+from ouroloop.loop.traces.scoring import Record, Scoring, listed
 from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.loop.traces.steps import Steps
 from ouroloop.loop.traces.texts import asked, exchange, is_chat, text_of
 from ouroloop.monitors.traces.clusters import TraceClusters
-from ouroloop.monitors.traces.files import number_in
+from ouroloop.monitors.traces.files import number_in, own_numbers
 from ouroloop.monitors.traces.kept import KeptViews
 from ouroloop.monitors.traces.reader import TraceReader, Traces
 from ouroloop.monitors.traces.rows import TraceError
 
-Record = Mapping[str, Any]
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
 """(place, row), a place being "file:record"."""
@@ -30,65 +30,6 @@ Rows = Iterator[tuple[str, Row]]
 # How lm-eval and Inspect begin or end a name: what other digits it has, a part of a second or of an
 # id made at random, say nothing of the order.
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?")
-# What a log of rewards holds beside them.
-NO_REWARDS = frozenset({"step", "gen_step", "advantage", "advantages", "entropy", "idx", "index"})
-# How Inspect's scorers write a verdict.
-# C correct, I incorrect, N no answer. P, partly correct, is not in it: it stays unknown.
-VERDICTS = {"C": True, "I": False, "N": False}
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How a number becomes a verdict.
-
-    Attributes:
-        reward: the column that says whether a sample is right; None: the only one there is.
-        pass_mark: a sample is right from this value on.
-    """
-
-    reward: str | None = None
-    pass_mark: float = 1.0
-
-    def verdict(self, value: Any) -> bool | None:
-        """True, false, or None where it is not known."""
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if isinstance(value, str):
-            return VERDICTS.get(value)
-        # Before the numbers, for Python's truth values are some: no pass mark applies to a verdict.
-        if isinstance(value, bool):
-            return value
-        # NaN: a reward function that had nothing to say.
-        if not isinstance(value, int | float) or value != value:
-            return None
-        return value >= self.pass_mark
-
-    def of(self, record: Record, usual: Sequence[str] = ()) -> bool | None:
-        """The verdict in a record of named rewards.
-
-        Args:
-            record: all its columns.
-            usual: what the framework calls it, tried in this order.
-
-        Raises:
-            TraceError: several columns may be meant, or the named one is missing.
-        """
-        if self.reward is not None:
-            if self.reward not in record:
-                raise TraceError(
-                    f"--reward {self.reward}: got columns {_listed(record)}; expected one of them."
-                )
-            return self.verdict(record[self.reward])
-        for name in usual:
-            if name in record:
-                return self.verdict(record[name])
-        found = [name for name, value in record.items() if _is_reward(name, value)]
-        if len(found) > 1:
-            raise TraceError(
-                f"several rewards: got {', '.join(found)}; expected the one that says whether a"
-                f" sample is right. Name it: --reward {found[0]}."
-            )
-        return self.verdict(record[found[0]]) if found else None
 
 
 @dataclass(frozen=True)
@@ -130,7 +71,7 @@ def read_framework(
         names.append(source)
     if not views:
         raise TraceError(f"--from {framework}: no samples in {', '.join(map(str, paths))}.")
-    return reader.traces(views, names)
+    return replace(reader.traces(views, names), numbers=own_numbers(reader.rounds_))
 
 
 def read_rounds(
@@ -163,6 +104,9 @@ def read_rounds(
                 # A record with a list in each column may give its one step beside the lists.
                 own = row.pop("round", None)
                 number = steps.read(step if own is None else own, where)
+                # An epoch of 0.5 numbers no round in a sentence.
+                if number is not None and number >= 0 and number == int(number):
+                    row["round"] = number
                 # Without a step the file is the round, in the order in which it was given.
                 key = (float(index), str(path)) if number is None else (number, f"step {number:g}")
                 by_round.add(key, where, row)
@@ -185,7 +129,7 @@ def _rows(name: str, record: Record, scoring: Scoring, where: str) -> Iterator[R
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise TraceError(
             f"{where}: no record of {name} ({type(error).__name__}: {error}), got columns"
-            f" {_listed(record)}; expected {framework.files}."
+            f" {listed(record)}; expected {framework.files}."
         ) from None
 
 
@@ -334,14 +278,3 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "lm-eval": Framework("samples_*.jsonl of --log_samples, one file a round", _lm_eval),
     "inspect": Framework("a log as .json or .eval, one file a round", _inspect),
 }
-
-
-def _is_reward(name: str, value: Any) -> bool:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    is_number = isinstance(value, int | float)
-    return name not in NO_REWARDS and is_number
-
-
-def _listed(record: Record) -> str:
-    return ", ".join(sorted(map(str, record))) or "none"

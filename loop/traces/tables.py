@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ouroloop.evals.errors import DataError
 from ouroloop.loop.traces.records import UNREADABLE, read_records
 from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.monitors.traces.clusters import TraceClusters
-from ouroloop.monitors.traces.files import read_file
+from ouroloop.monitors.traces.files import own_numbers, read_file
 from ouroloop.monitors.traces.kept import KeptViews
 from ouroloop.monitors.traces.reader import TraceReader, Traces, read_traces
 from ouroloop.monitors.traces.rows import TraceError, guess, round_number
@@ -51,7 +52,9 @@ def read_own(
     for rows in rounds.values():
         views.append(reader.read(rows, str(paths[0])))
     names = [f"{paths[0]}, round {number:g}" for number in rounds]
-    return reader.traces(views, names if len(names) > 1 else [str(paths[0])])
+    if len(names) == 1:
+        names = [str(paths[0])]
+    return replace(reader.traces(views, names), numbers=own_numbers(reader.rounds_))
 
 
 def rows_of(path: str, digest: Any = None) -> Rows:
@@ -136,7 +139,10 @@ def _cells(path: str) -> Rows:
         # -sig: Excel writes the mark.
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             for where, row in read_cells(file, path):
-                yield where, {name: _read(name, cell) for name, cell in row.items() if cell}
+                # An empty id stays, for the reader to refuse: a row without one is no row.
+                known = {"problem": None} if "problem" in row else {}
+                filled = {name: _read(name, cell) for name, cell in row.items() if cell}
+                yield where, {**known, **filled}
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file; expected a table of samples.") from None
     except DataError as error:

@@ -45,7 +45,7 @@ def is_halted(run: RunData) -> bool:
 
 
 def _commands(run: RunData) -> Iterator[tuple[str, str]]:
-    name = _called(run)
+    name = called(run)
     acted = [round for round in run.rounds if round.action != Action.CONTINUE]
     if acted:
         last = acted[-1]
@@ -57,7 +57,7 @@ def _commands(run: RunData) -> Iterator[tuple[str, str]]:
         yield f"ouroloop publish {name} --dry-run", f"round {best.number}'s model card"
 
 
-def _called(run: RunData) -> str:
+def called(run: RunData) -> str:
     """The run's name where that finds it, else its folder."""
     if (default_root() / run.path.name).resolve() == run.path.resolve():
         return shlex.quote(run.path.name)

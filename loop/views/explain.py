@@ -13,6 +13,7 @@ from pathlib import Path
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import Round
 from ouroloop.loop.views.account import Step, steps
+from ouroloop.loop.views.endings import called
 from ouroloop.loop.views.files import read_object
 from ouroloop.loop.views.measures import MODES
 from ouroloop.loop.views.progress import markdown
@@ -57,7 +58,7 @@ def round_of(run: RunData, number: int | None) -> RoundData:
         RunStateError: there is none.
     """
     if not run.rounds:
-        how = f"`ouroloop watch {run.name}` follows the run."
+        how = f"`ouroloop watch {called(run)}` follows the run."
         if run.failure:
             how = f"The run failed: {run.failure}. `ouroloop resume {run.path}` tries again."
         elif run.state == "stopped":

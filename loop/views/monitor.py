@@ -14,10 +14,13 @@ from typing import Any, NamedTuple
 
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.models.encoders import encoder_of
-from ouroloop.loop.traces.frameworks import Scoring, read_framework
+from ouroloop.loop.traces.frameworks import read_framework
+from ouroloop.loop.traces.scoring import Scoring
 from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.headlines import NUM_APPROVALS, approved_in
 from ouroloop.loop.views.lookup import MAIN, find
+from ouroloop.loop.views.own_rounds import positions, renumbered
+from ouroloop.loop.views.own_rounds import sentence as sentence_of
 from ouroloop.loop.views.progress import markdown
 from ouroloop.loop.views.statistics import DASH, column, statistic_of, written
 from ouroloop.loop.views.verdict import verdict
@@ -25,7 +28,7 @@ from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.decision.records import plain
-from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.decision.rule import OPEN_SHARES, DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.follower import Follower, Judged, trace_monitors
 from ouroloop.monitors.names import Tier, mode_label
@@ -105,14 +108,14 @@ def monitor(
             traces = read_own(paths, strategies, keep_order, own)
         else:
             traces = read_framework(framework, paths, scoring, strategies, own)
-        traces = dataclasses.replace(traces, notes=(*traces.notes, *_to_come(baselines, traces)))
+        traces = dataclasses.replace(traces, notes=_notes(traces, baselines))
         planned = plan_rounds or max(HORIZON, len(traces.views))
         rule = dataclasses.replace(rule, rounds=planned, num_baselines=len(baselines))
         rule = _with_main_family(rule, traces, paths[0])
         # Readings of k samples are compared over rounds, so k is what every round has.
         monitors = trace_monitors(rule, traces.num_samples, temperature)
-        follower = Follower(rule, monitors, baselines=tuple(baselines))
-        return Watched(rule, traces, [follower.judge(view) for view in traces.views])
+        follower = Follower(rule, monitors, baselines=positions(baselines, traces.numbers))
+        return Watched(rule, traces, renumbered(map(follower.judge, traces.views), traces.numbers))
     except TraceError as error:
         raise DataError(str(error)) from error
 
@@ -125,13 +128,16 @@ def _check_baselines(baselines: Sequence[int]) -> None:
         )
 
 
-def _to_come(baselines: Sequence[int], traces: Traces) -> list[str]:
-    """Which baselines are no round yet."""
-    last = len(traces.views) - 1
-    missing = [str(number) for number in baselines if number > last]
+def _notes(traces: Traces, baselines: Sequence[int]) -> tuple[str, ...]:
+    """What has to be said of the traces, and which baselines are no round yet."""
+    notes = tuple(sentence_of(note, traces.numbers) for note in traces.notes)
+    num = len(traces.views)
+    places = zip(baselines, positions(baselines, traces.numbers), strict=True)
+    missing = ", ".join(str(number) for number, place in places if place >= num)
     if not missing:
-        return []
-    return [f"--baselines: round {', '.join(missing)} is not there yet; the last one is {last}"]
+        return notes
+    last = (traces.numbers or range(num))[-1]
+    return (*notes, f"--baselines: round {missing} is not there yet; the last one is {last}")
 
 
 def trace_clusters(name: str | None) -> TraceClusters:
@@ -187,15 +193,17 @@ def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
 
 def _value_of(setting: str, value: str, default: Any) -> Any:
     """The text as a value of the default's type; a real number lies in [0, 1] in every field."""
-    kind = type(default)
+    kind, name = type(default), setting.partition("=")[0]
+    # The rule itself refuses the ends of some, and says so of every number outside.
+    share = "a number in (0, 1)" if name in OPEN_SHARES else "a number in [0, 1]"
     try:
         converted = kind(value)
-        if isinstance(converted, float) and not 0 <= converted <= 1:
+        is_closed = isinstance(converted, float) and name not in OPEN_SHARES
+        if is_closed and not 0 <= converted <= 1:
             raise ValueError
         return converted
     except ValueError:
-        expected = {int: "a whole number", float: "a number in [0, 1]"}.get(kind, "a text")
-        name = setting.partition("=")[0]
+        expected = {int: "a whole number", float: share}.get(kind, "a text")
         raise RecipeError(
             f"--set {setting}: got {value!r}; expected {expected}, e.g. {name}={default}."
         ) from None
@@ -285,7 +293,7 @@ def unmeasured(rounds: Sequence[Judged]) -> list[str]:
     # One reason often explains many readings: it is written once.
     by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
     for judged in rounds:
-        for kind, reason, name in _gaps(judged):
+        for kind, reason, name in _gaps(judged, is_first=judged is rounds[0]):
             names = by_reason.setdefault((kind, reason), {})
             names.setdefault(name, []).append(judged.decision.round)
     out = []
@@ -299,11 +307,11 @@ def unmeasured(rounds: Sequence[Judged]) -> list[str]:
     return out
 
 
-def _gaps(judged: Judged) -> Iterator[tuple[str, str, str]]:
+def _gaps(judged: Judged, is_first: bool) -> Iterator[tuple[str, str, str]]:
     """(kind, reason, name) of what one round could not measure or guard."""
     for reading in judged.readings:
-        # Round 0 is what others are compared with: that it is not compared itself says nothing.
-        is_expected = judged.decision.round == 0 and "round 0" in reading.reason
+        # The first is what others are compared with: that it is not compared itself says nothing.
+        is_expected = is_first and f"round {judged.decision.round}" in reading.reason
         if reading.status != "ok" and not is_expected:
             yield "not measured", reading.reason, reading.name
     for gap in judged.decision.unmeasured:

@@ -7,9 +7,11 @@ The decision rule's power as a table and plain sentences (`ouroloop plan`, `ouro
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -102,7 +104,8 @@ def of_traces(
         rule: The decision rule; an empty main family means the most common one of the file.
         num_problems: Problems of the main family; where the file scores none, of all families.
         num_samples: Samples per problem and round.
-        paths: No file, or one whose samples stand for the model.
+        paths: No file, or one whose samples stand for the model, and whose number of samples per
+            problem is the baseline's.
         strategies: As `ouroloop monitor --strategies`.
 
     Raises:
@@ -110,10 +113,14 @@ def of_traces(
         ValueError: an impossible design.
     """
     population, num_others, num_free = None, 0, 0
+    baseline = BASELINE_SAMPLES * num_samples
     if paths:
         view = read_own([paths[0]], strategies).views[0]
+        # The baseline that there is, not the one that we would advise.
+        baseline = int(median(Counter(view.probe.problem).values()))
+        about = f"the samples of {paths[0]}, the baseline: {baseline} of a usual problem"
         family = rule.main_family or main_family(view)
-        population = of_baseline(view, family, rule.tail_slice, f"the samples of {paths[0]}")
+        population = of_baseline(view, family, rule.tail_slice, about)
         num_others, num_free = _size(population.others), _size(population.free)
         if max(len(population.main.problems), num_free) < 2:
             raise ValueError(
@@ -122,7 +129,6 @@ def of_traces(
             )
         if not population.main.problems:
             num_problems, num_free = 0, num_problems
-    baseline = BASELINE_SAMPLES * num_samples
     design = Design(num_problems, num_samples, baseline, num_others, num_free)
     return analyse(rule, design, population)
 

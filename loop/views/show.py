@@ -16,7 +16,6 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.views.cells import (
     behind_a_bar,
     named_by,
-    names_of,
     one_line,
     records_of,
     strategy_of,
@@ -24,6 +23,7 @@ from ouroloop.loop.views.cells import (
     yes_no,
 )
 from ouroloop.loop.views.chains import Turn, turns
+from ouroloop.loop.views.endings import called
 from ouroloop.loop.views.explain import round_of
 from ouroloop.loop.views.measures import rejections
 from ouroloop.loop.views.progress import markdown
@@ -39,7 +39,7 @@ class Wanted:
 
     Attributes:
         problem: a problem's id, or a part of it that only one problem has.
-        strategy: the name of a strategy or of a response cluster.
+        strategy: the name of a strategy, or, of samples that nobody scored, of a response cluster.
         rejected: a rejection filter's name.
     """
 
@@ -78,10 +78,11 @@ def show(path: Path, number: int | None, wanted: Wanted, limit: int = 5) -> str:
         answers = [row for row in answers if row["problem"] == problem]
         parts[0] += f", problem {one_line(problem)}"
     if wanted.strategy is not None:
-        names = [name for row in (*verdicts, *answers) for name in names_of(row)]
-        _refuse_unknown("strategy", wanted.strategy, names, round)
-        verdicts = [row for row in verdicts if wanted.strategy in names_of(row)]
-        answers = [row for row in answers if wanted.strategy in names_of(row)]
+        # By the one name that the counts and the tables show of a sample.
+        names = [strategy_of(row) for row in (*verdicts, *answers)]
+        _refuse_unknown("strategy", wanted.strategy, list(filter(None, names)), round)
+        verdicts = [row for row in verdicts if strategy_of(row) == wanted.strategy]
+        answers = [row for row in answers if strategy_of(row) == wanted.strategy]
         parts[0] += f", strategy {one_line(wanted.strategy)}"
     if wanted.rejected is not None:
         reasons = [reason for row in verdicts for reason in row["reasons"]]
@@ -100,7 +101,7 @@ def show(path: Path, number: int | None, wanted: Wanted, limit: int = 5) -> str:
 def _overview(run: RunData, round: RoundData) -> str:
     """Counts by reason and by strategy, and the commands that lead on."""
     verdicts = records_of(round.verdicts)
-    command = f"ouroloop show {run.name} --round {round.number}"
+    command = f"ouroloop show {called(run)} --round {round.number}"
     kept = sum(bool(row["kept"]) for row in verdicts)
     parts = [f"{run.name}, round {round.number}: {len(verdicts):,} samples, {kept:,} kept"]
     against = rejections(round)

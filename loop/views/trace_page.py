@@ -48,7 +48,7 @@ def _round(view: RoundView, judged: Judged, main: str, source: Path) -> RoundDat
 
     acts = judged.decision.action != "continue"
     decision = {**judged.decision.to_json(), "carried_out": not acts}
-    found = RoundData(view.round, source, main, {}, decision, {}, {}, judged.readings)
+    found = RoundData(judged.decision.round, source, main, {}, decision, {}, {}, judged.readings)
     names = ("problem", "family", "correct", "strategy", "cluster", "text")
     probe = pd.DataFrame({name: getattr(view.probe, name) for name in names})
     # There are no files to read any table from: all but the samples are empty.

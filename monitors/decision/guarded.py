@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ouroloop.monitors.decision import blocks
+from ouroloop.monitors.decision import blocks, unguarded
 from ouroloop.monitors.decision.blocks import BlockScore
 from ouroloop.monitors.decision.declaration import (
     TAIL,
@@ -30,9 +30,17 @@ from ouroloop.monitors.decision.declaration import (
 )
 from ouroloop.monitors.decision.free import FREE
 from ouroloop.monitors.decision.halved import fallen_most, one_sample
-from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 from ouroloop.monitors.decision.responses import Grid
 from ouroloop.monitors.decision.tables import Bools, Pair, Table, Tables
+from ouroloop.monitors.decision.unguarded import (
+    MOST_PROBLEMS,
+    NO_ALIVE,
+    NO_ANSWERS,
+    NO_K,
+    NO_NAMES,
+    NO_RARE,
+    NO_STRATEGIES,
+)
 from ouroloop.monitors.estimators.estimand import EVERY, OTHERS, SECOND_HALF
 
 __all__ = [
@@ -51,17 +59,6 @@ __all__ = [
     "tolerances",
     "wrong_shares",
 ]
-
-NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the baseline"
-NO_NAMES = "no strategy ids at the baseline"
-NO_RARE = "no strategy was right and rare at the baseline"
-NO_ANSWERS = "no readable answer at the baseline"
-NO_K = "one sample per problem at the baseline: pass@1 is all that there is"
-NO_K_NOW = "one sample per problem in this round: pass@1 is all that there is"
-# One problem with a single sample should not turn pass@k of all into pass@1.
-MOST_PROBLEMS = 0.9
-"""Share of the problems that have at least k samples on both sides."""
-NO_ALIVE = f"no strategy was right in {ALIVE_SHARE:.0%} of the baseline's samples"
 
 
 # ---- what each quantity is computed from ----------------------------------------------------
@@ -108,18 +105,21 @@ def _rare(tables: Tables, pass_k: int) -> Blocks | None:
     """
     baseline, now = tables.with_strategies
     _, rest = baseline.split()
-    return Blocks(1, blocks.rare_right(rare_at_baseline(tables)), Pair(rest, now))
+    score = blocks.rare_right(rare_at_baseline(tables))
+    return Blocks(1, score, Pair(rest, now), unguarded.no_names(tables))
 
 
 def _votes(tables: Tables, pass_k: int) -> Blocks | None:
     """At least two samples: one votes, and the other says how sure the vote is."""
-    undefined = "" if (tables.main.baseline.answer_PK >= 0).any() else NO_ANSWERS
+    rows = tables.main.baseline
+    undefined = unguarded.without(rows.answer_PK, rows, NO_ANSWERS)
     return Blocks(blocks.usual_block(tables.main), blocks.calibration, tables.main, undefined)
 
 
 def _ways(tables: Tables, pass_k: int) -> Blocks | None:
     """Blocks as large as those of votes: the more samples, the rarer the ways that are seen."""
-    undefined = "" if (tables.main.baseline.strategy_PK >= 0).any() else NO_NAMES
+    rows = tables.main.baseline
+    undefined = unguarded.without(rows.strategy_PK, rows, NO_NAMES)
     size = blocks.usual_block(tables.main)
     shown = (0.0, float(size))
     one_block = blocks.ways_variance
@@ -134,8 +134,8 @@ def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
     """
     picked, rest = (Pair(*sides) for sides in zip(*map(Table.split, tables.main), strict=True))
     undefined, idle = one_sample(tables.main, rest)
-    if not (tables.main.baseline.answer_PK >= 0).any():
-        undefined = NO_ANSWERS
+    rows = tables.main.baseline
+    undefined = unguarded.without(rows.answer_PK, rows, NO_ANSWERS) or undefined
     score = blocks.not_wrongly(blocks.most_grown_answer(picked))
     return Blocks(1, score, rest, undefined, idle, repicked=True)
 
@@ -145,7 +145,8 @@ def _solved(tables: Tables, pass_k: int) -> Blocks | None:
     k = blocks.largest_block(tables.main, MOST_PROBLEMS)
     most = tables.main.baseline.there_PK.sum(axis=1).max(initial=0)
     undefined = NO_K if most == 1 else ""
-    return Blocks(k, blocks.right, tables.main, undefined, NO_K_NOW if k < 2 else "")
+    idle = unguarded.one_of_each(tables.main) if k < 2 else ""
+    return Blocks(k, blocks.right, tables.main, undefined, idle)
 
 
 def _alive(tables: Tables, pass_k: int) -> Blocks | None:
@@ -158,7 +159,8 @@ def _alive(tables: Tables, pass_k: int) -> Blocks | None:
         way_PK = np.where(side.right_PK, side.strategy_PK, -1)
         legend = {str(Grid.CLUSTER): side.legend.get("strategy", ())}
         ways.append(replace(side, grids={Grid.CLUSTER: way_PK}, legend=legend))
-    return fallen_most(Pair(*ways), NO_ALIVE, "scored sample")
+    found = fallen_most(Pair(*ways), NO_ALIVE, "scored sample")
+    return replace(found, undefined=unguarded.no_names(tables) or found.undefined)
 
 
 # ---- the table ------------------------------------------------------------------------------

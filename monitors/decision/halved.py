@@ -47,7 +47,8 @@ def fallen_most(pair: Pair, nothing: str, unit: str) -> Blocks:
         why = nothing if pair.baseline.there_PK.any() else ""
         return replace(nobody, undefined=undefined or why)
     if pattern is None:
-        return replace(nobody, idle=idle or NO_ALIVE_NOW, repicked=True)
+        nothing_now = NO_ALIVE_NOW if pair.now.there_PK.any() else f"no {unit} in this round"
+        return replace(nobody, idle=idle or nothing_now, repicked=True)
     return Blocks(
         1,
         alike(pattern),

@@ -41,6 +41,9 @@ __all__ = ["Decision", "DecisionRule"]
 Values = Mapping[str, float]
 """Estimand id -> value, of one round."""
 
+OPEN_SHARES = ("alpha", "watch_alpha", "watch_share")
+"""Settings that lie in (0, 1); all other real numbers lie in [0, 1]."""
+
 
 @dataclass(frozen=True)
 class DecisionRule:
@@ -106,7 +109,7 @@ class DecisionRule:
         # All faults at once: a reader of the message should not have to run it three times.
         wrong = [
             f"{name} = {getattr(self, name)}: expected a number in (0, 1)"
-            for name in ("alpha", "watch_alpha", "watch_share")
+            for name in OPEN_SHARES
             if not 0 < getattr(self, name) < 1
         ]
         for name in ("rounds", "draws"):

@@ -46,7 +46,7 @@ class TraceEntropy:
         if self.temperature != 1.0:
             why = (
                 f"probe sampled at temperature {self.temperature:g}: its log-probabilities give a"
-                " cross-entropy, not an entropy"
+                " cross-entropy, not an entropy (what a decision calls token entropy is that)"
             )
             return missing(KINDS, why)
         probe = view.probe

@@ -86,3 +86,21 @@ def ascending(
                 f"{names[i]}: got {now:g} after {before:g} ({names[i - 1]}) in the {what}; expected"
                 f" the rounds in order, the baseline first. {remedy}"
             )
+
+
+def same_round(before: Sequence[float | None], now: float | None, where: str) -> None:
+    """Complain about a row of another round than the rows before it in its file."""
+    if before and before[0] != now:
+        rounds = ["no round" if x is None else f"round {x:g}" for x in (now, before[0])]
+        raise TraceError(
+            f"{where}: got a row of {rounds[0]} after rows of {rounds[1]}; expected one file"
+            " per round. Split the file by its `round`."
+        )
+
+
+def own_numbers(numbers: Sequence[float | None]) -> tuple[int, ...]:
+    """A table's numbers of its rounds; none where they are 0, 1, ... anyway."""
+    known = tuple(int(x) for x in numbers if x is not None)
+    if len(known) < len(numbers) or known == tuple(range(len(known))):
+        return ()
+    return known

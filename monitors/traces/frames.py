@@ -42,8 +42,6 @@ class RoundRows:
         digest: of all that the rows say.
         num_problems: how many different ones.
         num_samples: of the problem that has most.
-        family: problem -> its family, where the table says so; likewise `slice`.
-        slice: see `family`.
     """
 
     rows: tuple[tuple[str, dict[str, Any]], ...]
@@ -51,8 +49,6 @@ class RoundRows:
     digest: str
     num_problems: int
     num_samples: int
-    family: Mapping[str, Any]
-    slice: Mapping[str, Any]
 
 
 def rounds_of(frame: Any) -> list[RoundRows]:
@@ -184,7 +180,9 @@ def _round(columns: Columns, chosen: Sequence[int]) -> RoundRows:
         # Without the number of the round: the same samples under another number are no new ones.
         digest.update(repr([(key, row[key]) for key in sorted(row) if key != "round"]).encode())
         rows.append((f"frame row {number}", row))
-    known = {name: _of_problems(name, columns, chosen) for name in OF_THE_PROBLEM}
+    for name in OF_THE_PROBLEM:
+        if name in columns:
+            _refuse_two(name, columns, chosen)
     sizes = Counter(str(row["problem"]) for _, row in rows)
     return RoundRows(
         rows=tuple(rows),
@@ -192,20 +190,12 @@ def _round(columns: Columns, chosen: Sequence[int]) -> RoundRows:
         digest=digest.hexdigest(),
         num_problems=len(sizes),
         num_samples=max(sizes.values()),
-        family=known["family"],
-        slice=known["slice"],
     )
 
 
-def _of_problems(name: str, columns: Columns, chosen: Sequence[int]) -> dict[str, Any]:
-    """What a column says of every problem.
-
-    Raises:
-        TraceError: it says two things of one problem.
-    """
+def _refuse_two(name: str, columns: Columns, chosen: Sequence[int]) -> None:
+    """Refuse a column that says two things of one problem."""
     found: dict[str, Any] = {}
-    if name not in columns:
-        return found
     for row in chosen:
         problem, value = str(columns["problem"][row]), columns[name][row]
         before = found.setdefault(problem, value)
@@ -215,7 +205,6 @@ def _of_problems(name: str, columns: Columns, chosen: Sequence[int]) -> dict[str
                 f" expected one {name} for each problem. Name families of different problems"
                 " differently, or give the problems ids of their own."
             )
-    return found
 
 
 def columns_from_arrays(
@@ -238,12 +227,7 @@ def columns_from_arrays(
     Raises:
         TraceError: an array of another shape, or of no known field.
     """
-    verdict = _array("correct", correct)
-    if verdict.ndim != 2 or not verdict.size:
-        raise TraceError(
-            f"correct: got an array of shape {verdict.shape}; expected two axes, problems x"
-            " samples. For one sample of each problem: correct[:, None]."
-        )
+    verdict = _verdicts(correct)
     if unknown := sorted(others.keys() - FIELDS.keys()):
         raise TraceError(
             f"from_arrays: got {unknown[0]!r}; expected fields of docs/traces.md:"
@@ -267,6 +251,26 @@ def columns_from_arrays(
         cells = _cells(name, values, expected)
         columns[name] = list(np.repeat(cells, num_samples)) if of_problem else list(cells.ravel())
     return columns
+
+
+def _verdicts(correct: Any) -> Any:
+    """The array of problems x samples.
+
+    Raises:
+        TraceError: it has another shape, or no sample.
+    """
+    verdict = _array("correct", correct)
+    if verdict.ndim == 2 and not verdict.size:
+        raise TraceError(
+            f"correct: got an array of shape {verdict.shape}, which holds no sample; expected"
+            " problems x samples, at least one of each. Were all of them filtered out?"
+        )
+    if verdict.ndim != 2:
+        raise TraceError(
+            f"correct: got an array of shape {verdict.shape}; expected two axes, problems x"
+            " samples. For one sample of each problem: correct[:, None]."
+        )
+    return verdict
 
 
 def _array(name: str, values: Any, dtype: Any = None) -> Any:

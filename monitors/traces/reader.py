@@ -19,8 +19,9 @@ from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from ouroloop.monitors.strategies.templates import Templates
 from ouroloop.monitors.traces.baseline import few_samples, gold_answers, is_collapsed
 from ouroloop.monitors.traces.clusters import TraceClusters
-from ouroloop.monitors.traces.files import RowsOf, ascending, number_in, read_file
+from ouroloop.monitors.traces.files import RowsOf, ascending, number_in, read_file, same_round
 from ouroloop.monitors.traces.kept import KeptViews
+from ouroloop.monitors.traces.problems import OfProblems
 from ouroloop.monitors.traces.rows import (
     FIELDS,
     OFTEN,
@@ -54,12 +55,15 @@ class Traces:
         sources: where each comes from.
         notes: what has to be said about them.
         num_samples: that every round has of at least one problem.
+        numbers: what a table, or a framework's steps, call the rounds; empty: they have no other
+            numbers than their places.
     """
 
     views: Sequence[RoundView]
     sources: tuple[str, ...]
     notes: tuple[str, ...]
     num_samples: int
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass
@@ -73,6 +77,7 @@ class TraceReader:
         templates_: what names strategies by templates, fitted at the baseline.
         named_by_: what names the strategies, chosen at the baseline.
         answers_by_: where answers come from, likewise.
+        problems_: what the baseline says of its problems.
         rounds_: the number that each round's rows give.
         per_problem_: mean samples of a problem in each round.
         most_: samples of the problem that has most, in each round.
@@ -89,6 +94,7 @@ class TraceReader:
     templates_: Templates = field(default_factory=Templates)
     named_by_: str = ""
     answers_by_: str = ""
+    problems_: OfProblems = field(default_factory=OfProblems)
     rounds_: list[float | None] = field(default_factory=list)
     per_problem_: list[float] = field(default_factory=list)
     most_: list[int] = field(default_factory=list)
@@ -127,7 +133,8 @@ class TraceReader:
         seen: dict[str, str] = {}
         for where, raw in rows:
             row = read_row(raw, where)
-            self._same_round(columns["round"], row["round"], where)
+            same_round(columns["round"], row["round"], where)
+            self.problems_.complete(row, number, where)
             for name in REPEATED:
                 if (value := row[name]) is not None:
                     row[name] = seen.setdefault(value, value)
@@ -212,15 +219,6 @@ class TraceReader:
                 column, shown = "nll", "logprobs or nll"
             if missing := columns[column].count(None):
                 self.without_[shown] += missing
-
-    @staticmethod
-    def _same_round(before: list[Any], now: Any, where: str) -> None:
-        if before and before[0] != now:
-            rounds = ["no round" if x is None else f"round {x:g}" for x in (now, before[0])]
-            raise TraceError(
-                f"{where}: got a row of {rounds[0]} after rows of {rounds[1]}; expected one file"
-                " per round. Split the file by its `round`."
-            )
 
     def _choose(self, columns: dict[str, list[Any]]) -> None:
         """By the baseline: where strategies and answers come from in every round."""

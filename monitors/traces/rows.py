@@ -214,7 +214,7 @@ FIELDS: Mapping[str, Field] = {
         _truth,
         "yield and selection are not measured",
     ),
-    "round": Field("the round's number, the same in the whole file", _round, ""),
+    "round": Field("the round's number, a whole number of at least 0", _round, ""),
 }
 # Only for messages: a field is never read under another name, which would be a guess.
 OFTEN = {
@@ -275,6 +275,11 @@ def read_row(row: Any, where: str) -> dict[str, Any]:
                 f"{where}: {name} is {shown(value)}; expected {field.expected}."
                 f" {_remedy(name, value)}"
             ) from None
+    if out["problem"] is None and "problem" in row:
+        raise TraceError(
+            f"{where}: problem is empty (null); expected {FIELDS['problem'].expected}."
+            f" {NUMBER_PROMPTS}"
+        )
     if out["problem"] is None:
         # The commonest mistake of a first file, so it gets a guess of its own.
         hint = guess("problem", row)
@@ -328,6 +333,8 @@ def _remedy(name: str, value: Any) -> str:
         return "Write whole numbers without a decimal point, in every file alike."
     if name == "problem":
         return NUMBER_PROMPTS
+    if name == "round":
+        return "Number the rounds 0, 1, 2, ..., or leave the field out of every row."
     if isinstance(value, str) and value in RESERVED:
         return "Rename it: that name stands for several families or slices together."
     return "Leave the field out, or null, where it is not known."

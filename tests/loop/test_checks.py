@@ -159,6 +159,25 @@ def test_supply_is_problems_times_samples_against_what_a_training_takes(prepared
     assert supply(8, 41, filters={"per_problem": None}).level is Level.WARNING
 
 
+def test_greedy_samples_of_a_problem_are_one_text_and_a_warning(prepared):
+    def found(**sampling):
+        refine = sampling.pop("refine", {})
+        return data.greedy(prepared(rows(), sampling=sampling, refine=refine))
+
+    (warning,) = found(temperatures=[0], samples_per_problem=4, problems_per_round=10)
+    assert warning.level is Level.WARNING
+    assert "at most 10 problems x 1 = 10 different drafts a round" in warning.what
+    assert "Set sampling.samples_per_problem to 1, or sampling.temperatures" in warning.what
+    whole = data.check(prepared(rows(), sampling={"temperatures": [0]}), NOWHERE)
+    assert "sampling" in [finding.about for finding in whole]
+    (half,) = found(temperatures=[0, 1.0], samples_per_problem=4)
+    assert "2 of 4 samples" in half.what and "x 3 = 150 different drafts" in half.what
+    assert not found(temperatures=[0, 1.0], samples_per_problem=2)
+    assert not found(temperatures=[0], samples_per_problem=2, systems=["Be brief.", "Explain."])
+    always = {"critique": True, "revisions": 1, "revise_when": "always", "revise_temperature": 0.7}
+    assert not found(temperatures=[0], samples_per_problem=4, refine=always)
+
+
 def test_a_training_set_that_holds_solutions_needs_no_kept_samples(prepared):
     setting = prepared(rows(solution="2"), dataset={"gold": True, "min_examples": 500})
     assert data.supply(setting).level is Level.OK

@@ -21,7 +21,8 @@ from framework_files import (
 )
 
 from ouroloop.loop.__main__ import main
-from ouroloop.loop.traces.frameworks import FRAMEWORKS, Scoring, read_framework, read_rounds
+from ouroloop.loop.traces.frameworks import FRAMEWORKS, read_framework, read_rounds
+from ouroloop.loop.traces.scoring import Scoring
 from ouroloop.monitors.traces.rows import TraceError
 
 
@@ -288,3 +289,16 @@ def test_our_own_gzipped_file_that_was_cut_or_damaged_gets_one_sentence(tmp_path
         path.write_bytes(content)
         assert main(["monitor", str(path)]) == 2
         assert f"{path}: cannot be read (" in capsys.readouterr().err
+
+
+def test_a_pass_mark_beside_a_verdict_is_refused_for_it_would_not_be_used(tmp_path):
+    record = {"input": "p", "output": "t", "score": 0.5, "acc": True}
+    path = lines(tmp_path / "1.jsonl", [record])
+    (view,) = read_framework("verl", [path]).views
+    assert list(view.probe.correct) == [1.0]
+    with pytest.raises(
+        TraceError, match=r"1\.jsonl:1: --pass-mark 2: got True, a verdict to which"
+    ):
+        read_framework("verl", [path], Scoring(pass_mark=2))
+    (view,) = read_framework("verl", [path], Scoring("score", 2)).views
+    assert list(view.probe.correct) == [0.0]

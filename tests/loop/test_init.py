@@ -101,6 +101,12 @@ def test_an_existing_recipe_is_left_as_it_is(capsys):
         (sums(), ["--model", "nowhere"], "nowhere: no such folder"),
         (sums(), ["--config", "main"], "for a file, which has none"),
         ([{"left": 1, "right": 2}], [], "no column 'question' or 'messages'"),
+        (
+            [{"q": "1+1?", "a": 2}],
+            [],
+            "the columns are a, q. Name the one that holds the questions: --question COLUMN, or",
+        ),
+        (sums(), ["--question", "qestion"], "no column 'qestion', which --question names"),
         ([], [], "no rows"),
         (sums(3), [], "nothing can be compared"),
     ],

@@ -121,6 +121,8 @@ def test_a_lost_quantity_is_a_halt_of_its_own_and_no_evidence_is_claimed(capsys,
     assert "token entropy (share of its cap) was measured at the baseline and cannot be" in out
     assert "Halt without HALT evidence in round 2: a guarded quantity was lost, or" in out
     assert "No HALT evidence in 2 rounds (" in out and "\nHALT evidence in" not in out
+    assert "is missing or bears another name, write it as in round 0." in out
+    assert "The filter" not in out
 
 
 def test_a_round_of_empty_answers_says_so_first_and_what_remains_is_weighed(capsys, tmp_path):
@@ -208,10 +210,10 @@ def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
     assert printed(capsys, *collapsing, *tolerant)[0] == 0
     assert printed(capsys, *collapsing, "--strategies", "none")[0] == 0
     assert "entropy: probe sampled at temperature 0.7" not in printed(capsys, *collapsing)[1]
-    assert (
-        "probe sampled at temperature 0.7"
-        in printed(capsys, *collapsing, "--temperature", "0.7")[1]
-    )
+    cooler = printed(capsys, *collapsing, "--temperature", "0.7")[1]
+    assert "probe sampled at temperature 0.7" in cooler
+    # The decisions go on with that number, and call it so.
+    assert "(what a decision calls token entropy is that)" in cooler
 
 
 @pytest.mark.parametrize(
@@ -222,6 +224,8 @@ def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
         (("--set", "accuracy_loss=many"), "got 'many'; expected a number in [0, 1]"),
         (("--set", "accuracy_loss=-1"), "got '-1'; expected a number in [0, 1]"),
         (("--set", "alpha=0"), "alpha = 0.0: expected a number in (0, 1)"),
+        (("--set", "alpha=2"), "alpha = 2.0: expected a number in (0, 1)"),
+        (("--set", "alpha=few"), "got 'few'; expected a number in (0, 1)"),
         (("--set", "main_family=algebra"), "no such family in"),
         (("--strategies", "operator"), "got 'operator'; expected one of"),
         (("nowhere.jsonl",), "nowhere.jsonl: no such file"),
@@ -251,6 +255,8 @@ def test_a_round_in_which_the_filter_kept_nothing_is_a_halt(capsys, tmp_path):
     files = [trace_file(tmp_path / f"r{i}.jsonl", i, 4, kept=i == 0) for i in range(2)]
     code, out, _ = printed(capsys, *files)
     assert code == 3 and "nothing passes: 0 of 320 samples kept" in out
+    assert "The filter let nothing through in round 1: loosen it, or draw more samples" in out
+    assert "Where a column is missing" not in out
 
 
 @pytest.mark.slow
@@ -311,3 +317,46 @@ def test_readings_are_of_as_many_samples_in_the_baseline_as_in_other_rounds(caps
         ]
 
     assert abs(overconfidence(files) - overconfidence(few)) < 0.1
+
+
+def table_of(path, numbers):
+    """One table of the rounds of a model that falls in the last one."""
+    lines = []
+    for index, number in enumerate(numbers):
+        accuracy = 0.1 if number == numbers[-1] else 0.6
+        trace_file(path, index, 8, accuracy=accuracy, round=number)
+        lines.append(path.read_text())
+    path.write_text("".join(lines))
+    return str(path)
+
+
+def test_a_tables_own_numbers_of_its_rounds_stand_wherever_a_round_is_named(capsys, tmp_path):
+    table = table_of(tmp_path / "all.jsonl", (5, 7, 11))
+    page = tmp_path / "page.html"
+    code, out, _ = printed(capsys, table, "--html", str(page))
+    rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("|")][2:]
+    assert code == 3 and rows == ["5", "7", "11"]
+    assert "all.jsonl, round 5): continue - round 5 is the baseline: nothing" in out
+    assert "from round 11 on" in out and "\nround 5 measures 8 samples" in out
+    assert "HALT evidence in round 11 (1 of 2 rounds): go back to a round before, or" in out
+    assert "\nRound 11: guarded: pass@1" in out and "round 0" not in out
+    assert "rollback after round 11" in page.read_text(encoding="utf-8")
+    rounds = json.loads(printed(capsys, table, "--json", "--baselines", "0", "7")[1])["rounds"]
+    assert [found["round"] for found in rounds] == [5, 7, 11]
+    assert rounds[2]["evidence"]["halt"]["since"] == 11
+    assert {guard["baseline"] for guard in rounds[2]["guards"]} == {5, 7}
+    assert {key.partition("@")[2] for key in rounds[2]["factors"]["watch"]} == {"5", "7"}
+    out = printed(capsys, table, "--baselines", "0", "9")[1]
+    assert "--baselines: round 9 is not there yet; the last one is 11" in out
+
+
+def test_the_steps_of_a_framework_are_the_numbers_of_its_rounds(capsys, tmp_path):
+    lines = [
+        {"input": f"q{p}", "output": f"{p}+{i}={p + i + step}", "score": float(i % 2), "step": step}
+        for step in (20, 40)
+        for p in range(4)
+        for i in range(4)
+    ]
+    path = unscored(tmp_path / "dump.jsonl", lines)
+    out = printed(capsys, "--from", "verl", path)[1]
+    assert "round 40 (step 40): " in out and "\nRound 40: guarded: " in out

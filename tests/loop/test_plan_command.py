@@ -134,6 +134,8 @@ def test_traces_are_planned_without_being_judged(capsys, tmp_path):
     (tmp_path / "r0.jsonl").write_text("\n".join(map(json.dumps, rows)))
     code, out, _ = printed(capsys, "monitor", "--plan", "60", "4", str(tmp_path / "r0.jsonl"))
     assert code == 0 and "60 problems, 4 samples" in out and "r0.jsonl" in out
+    assert "4 samples of each per round and 8 in the baseline round" in out
+    assert "r0.jsonl, the baseline: 8 of a usual problem." in out
     assert printed(capsys, "monitor", "--plan", "1", "4")[0] == 2
     code, out, err = printed(capsys, "monitor")
     assert code == 2 and out == "" and "no traces; expected one file per round" in err
@@ -163,3 +165,23 @@ def test_problems_that_nobody_scores_are_planned_on_a_typical_model_of_text(tmp_
     both = planned(["red-team"] * 20)
     assert "20 problems and 30 problems that nobody scores" in power.text(both)
     assert "a typical model: 50%" in both.about and "text that nobody scores" in both.about
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "other"),
+    [
+        (("plan", "demo", "--from", "nosuch"), "--from", "--hardware"),
+        (("plan", "demo", "--model-config", "/nope.json"), "--model-config", "--hardware"),
+        (("plan", "demo", "--sampling-rate", "5"), "--sampling-rate", "--hardware"),
+        (("plan", "demo", "--training-rate", "3"), "--training-rate", "--hardware"),
+        (("plan", "demo", "--draft-tokens", "9"), "--draft-tokens", "--hardware"),
+        (("monitor", "r0.jsonl", "--reward", "zzz"), "--reward", "--from"),
+        (("monitor", "r0.jsonl", "--pass-mark", "0.3"), "--pass-mark", "--from"),
+        (("monitor", "--plan", "60", "4", "--pass-mark", "0.3"), "--pass-mark", "--from"),
+    ],
+)
+def test_an_option_that_nothing_would_use_is_refused(capsys, arguments, option, other):
+    code, out, err = printed(capsys, *arguments)
+    assert code == 2 and out == ""
+    assert f"got {option} without {other}, which alone uses it; expected both." in err
+    assert err.rstrip().endswith(f"Give {other}, too, or leave {option} out.")

@@ -167,8 +167,8 @@ def test_without_a_choice_the_round_is_counted_and_the_named_commands_work(steer
     assert len(commands) == 3
     for command in commands:
         words = [word.strip("'") for word in command.split()]
-        words[1] = str(steered)
-        assert shown(capsys, *words)
+        # The folder: the run's name finds it only in the usual folder of runs.
+        assert words[1] == str(steered) and shown(capsys, *words)
 
 
 def test_a_problems_way_through_a_round_is_shown_whole(steered, capsys):
@@ -238,6 +238,23 @@ def test_what_nobody_scored_is_counted_by_response_clusters(unscored, capsys):
     assert sum(counts) == len(rows) > 0 and "| strategy" not in text
     name = cells(table.splitlines()[2])[0]
     assert shown(capsys, "show", str(unscored), "--round", "0", "--strategy", name)
+
+
+def test_as_many_samples_of_a_strategy_are_shown_as_are_counted(unscored, capsys):
+    verdicts = Round.of(unscored, 1).verdicts
+    text = shown(capsys, "show", str(unscored), "--round", "1")
+    table = text.split("| response cluster")[1].split("\n\n")[0]
+    counts = [cells(line) for line in table.splitlines()[2:]]
+    assert len(counts) > 3
+    for name, count in counts:
+        if name.startswith("("):
+            continue
+        rows = shown(capsys, "show", str(unscored), "--round", "1", "--strategy", name)
+        assert f"\n{count} samples, " in rows
+    # Counted by their clusters, they are not shown under their strategies' names.
+    strategy = next(v.strategy for v in verdicts if v.strategy and v.cluster)
+    message = refused(capsys, "show", str(unscored), "--round", "1", "--strategy", strategy)
+    assert f"no sample with the strategy '{strategy}' here" in message
 
 
 def test_unscored_text_is_neither_right_nor_wrong(unscored, capsys):

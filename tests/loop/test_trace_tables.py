@@ -169,6 +169,12 @@ def test_jsonl_under_the_name_json_is_read_as_what_it_is(tmp_path):
         ),
         ("a.jsonl", '{"problem": "p", "round": "x"}\n', r"a.jsonl:1: round is 'x'; expected"),
         ("a.jsonl", '{"problem": "p", "round": -1}\n', r"a.jsonl:1: round is -1"),
+        (
+            "a.csv",
+            "problem,round\np,0.5\n",
+            r"round is 0.5; expected the round's number, a whole number of at least 0\. Number the",
+        ),
+        ("a.csv", "problem,text\n,x\n", r"a.csv:2: problem is empty .*; expected the prompt's id"),
         ("a.jsonl", "[3]\n", r"a.jsonl:1: got \[3\]; expected one JSON object"),
     ],
 )

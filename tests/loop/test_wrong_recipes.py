@@ -124,6 +124,26 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, capsys, text, says):
     assert code == 2 and says in message
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": {"kind": "arithmetic", "prompts": {"draft": "{qestion}"}}},
+        {"sft": {"num_train_epoch": 2}},
+        {"filters": {"gold": False, "critic": True}, "refine": {"critique": False, "revisions": 0}},
+        {"peft": {"r": 0}},
+        {"sft": {"learning_rate": "1e-4"}},
+        {"modle": "x"},
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--check",)])
+def test_every_wrong_key_or_value_names_its_file_once(tmp_path, capsys, change, more):
+    code, message = attempt(tmp_path, capsys, {**BASE, **change}, *more)
+    file = str(tmp_path / "recipe.yaml")
+    assert code == 2 and message.startswith(f"ouroloop: {file}: ") and message.count(file) == 1
+    assert main(["plan", file]) == 2
+    assert capsys.readouterr().err == message
+
+
 def test_an_overriding_value_that_cannot_be_read_is_refused(tmp_path, capsys):
     code, message = attempt(tmp_path, capsys, BASE, "--set", "seed=2024-13-45")
     assert code == 2 and "--set seed=2024-13-45: the value is not YAML" in message

@@ -159,6 +159,7 @@ WRONG_FRAMES = {
     "a round of some rows": ({**GOOD, "round": [0, 0, None, 1]}, "frame row 2: no round"),
     "a round of another name": ({**GOOD, "Round": [0, 0, 1, 1]}, "Is it what you call 'Round'"),
     "steps for rounds": ({**GOOD, "step": [5, 5, 9, 9]}, "Is it what you call 'step'"),
+    "an id of NaN": ({"problem": [None, "p"], "correct": [1, 0]}, "frame row 0: problem is empty"),
     "float ids": ({"problem": [0.0, 1.0], "correct": [1, 0]}, "without a decimal point"),
     "rounds of two kinds": ({**GOOD, "round": [0, 0, "1", "1"]}, "kinds int, str"),
     "NaN in a list": ({"problem": [1], "logprobs": [[float("nan")]]}, "logprobs is [nan]"),
@@ -227,6 +228,7 @@ def test_a_round_of_one_refusal_is_judged_again_with_a_warning_where_the_next_is
     ("arrays", "said"),
     [
         ({"correct": [1, 0, 1]}, "shape (3,); expected two axes"),
+        ({"correct": np.zeros((8, 0))}, "shape (8, 0), which holds no sample; expected problems x"),
         ({"correct": [[1, 0], [1]]}, "correct: got rows of different lengths"),
         ({"correct": [[1, 0]], "strategy": [["a"]]}, "shape (1, 1); expected (1, 2)"),
         ({"correct": [[1, 0]], "colour": [["a", "b"]]}, "got 'colour'; expected fields"),

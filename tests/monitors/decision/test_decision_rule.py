@@ -470,6 +470,30 @@ def reasons_of(decision):
     return {entry.quantity: entry.reason for entry in decision.unmeasured}
 
 
+def test_what_is_not_guarded_says_whether_scores_strategies_or_samples_are_missing():
+    first, second = a_round(0, 0, num_samples=32), a_round(1, 1)
+
+    def without(view, **columns):
+        probe = view.probe
+        filled = {name: np.full(len(probe), value) for name, value in columns.items()}
+        return dataclasses.replace(view, probe=dataclasses.replace(probe, **filled))
+
+    unscored = reasons_of(decide(*(without(v, correct=np.nan) for v in (second, first))))
+    assert {unscored[q] for q in SCORED if q in unscored} == {"no scored sample at the baseline"}
+    assert {QuantityId.WAYS, QuantityId.OVERCONFIDENCE, QuantityId.SHORTCUT} <= unscored.keys()
+    unnamed = reasons_of(decide(*(without(v, strategy=None) for v in (second, first))))
+    named_by = (QuantityId.WAYS, QuantityId.RARE_STRATEGIES, QuantityId.ALIVE)
+    assert {unnamed[q] for q in named_by} == {"no strategy ids at the baseline"}
+    lost = reasons_of(decide(without(second, correct=np.nan), first))
+    gone = "no scored sample in this round"
+    assert lost[QuantityId.SOLVED] == lost[QuantityId.ALIVE] == gone
+    place_N = np.arange(len(second.probe)) % 8
+    is_kept_N = (place_N == 0) | (second.probe.problem == second.probe.problem[0])
+    few = dataclasses.replace(second, probe=second.probe.where(is_kept_N))
+    why = "fewer than 90% of this round's problems have two scored samples in it and at the base"
+    assert reasons_of(decide(few, first))[QuantityId.SOLVED].startswith(why)
+
+
 @pytest.mark.parametrize("num", [1, 8])
 def test_one_problem_with_twice_as_many_samples_as_the_others_halts_nothing(num):
     """Each problem is halved by its own number: the others have samples left to measure."""

@@ -183,7 +183,10 @@ def test_a_gold_answer_in_place_of_the_samples_answer_is_suspected(tmp_path):
         ("[1]", "r0.jsonl:2: got [1]; expected one JSON object per line"),
         ('{"text": "x"}', "r0.jsonl:2: no field 'problem', got ['text']"),
         ('{"problem_id": "x"}', "Is it what you call 'problem_id'? Rename that."),
-        ('{"problem": null}', "no field 'problem'"),
+        (
+            '{"problem": null}',
+            "r0.jsonl:2: problem is empty (null); expected the prompt's id, a text or",
+        ),
         ('{"problem": 1.5}', "problem is 1.5; expected the prompt's id"),
         (
             '{"problem": "p", "correct": 0.7}',
@@ -376,3 +379,26 @@ def test_an_empty_family_or_slice_is_none(tmp_path):
     rows = [{**ROW, "problem": str(i), "family": "", "slice": ""} for i in range(2)]
     probe = read(tmp_path, rows).views[0].probe
     assert set(probe.family) == {"default"} and set(probe.slice) == {"typical"}
+
+
+def test_a_problem_in_another_family_or_slice_is_refused_and_a_missing_one_is_round_0s(tmp_path):
+    first = [{**ROW, "problem": p, "family": "x", "slice": "tail"} for p in ("p0", "p1")]
+    left_out = [{**ROW, "problem": p} for p in ("p0", "p1", "p2")]
+    traces = read(tmp_path, first, left_out)
+    second = traces.views[1].probe
+    assert second.family.tolist() == ["x", "x", "default"]
+    assert second.slice.tolist() == ["tail", "tail", "typical"]
+    assert any(note.startswith("missing: family in 1 of 5 lines") for note in traces.notes)
+    for changed, said in (
+        ({"family": "y"}, "r1.jsonl:2 (round 1): family of problem 'p1' is 'y'; expected 'x', as"),
+        ({"slice": "easy"}, "slice of problem 'p1' is 'easy'; expected 'tail', as in round 0."),
+    ):
+        with pytest.raises(TraceError, match=re.escape(said)):
+            read(tmp_path, first, [first[0], {**first[1], "n": 1, **changed}])
+    with pytest.raises(TraceError, match=r"is 'x'; expected none, as in round 0\. Correct"):
+        read(tmp_path, left_out, first)
+    # Files may name several families of one problem; a later round then names one of them.
+    both = [first[0], {**first[0], "family": "y"}, first[1]]
+    assert read(tmp_path, both, first).views[1].probe.family.tolist() == ["x", "x"]
+    with pytest.raises(TraceError, match=r"'p0' is 'z'; expected 'x' or 'y', as in round 0"):
+        read(tmp_path, both, [{**first[0], "family": "z"}])
