@@ -130,8 +130,12 @@ def resolve_prompts(
     }
     for name, fields in needs.items():
         for needed in fields:
-            if f"{{{needed}}}" not in getattr(prompts, name):
-                raise RecipeError(f"task.prompts.{name}: the template has no {{{needed}}} field.")
+            template = getattr(prompts, name)
+            if f"{{{needed}}}" not in template:
+                raise RecipeError(
+                    f"task.prompts.{name}: the template has no {{{needed}}} field, got"
+                    f" {template[:60]!r}. Write {{{needed}}} where it belongs."
+                )
     return prompts
 
 

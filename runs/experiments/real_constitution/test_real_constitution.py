@@ -194,13 +194,14 @@ async def one_run(worker):
         await worker.close()
 
 
-def test_the_arms_differ_in_guard_judge_filter_and_form_alone():
+def test_the_arms_differ_in_guard_judge_filter_form_and_teachers_alone():
     differs = {arm: set(keys) for arm, keys in arms.ARMS.items()}
     assert differs == {
         "unguarded": set(),
         "guarded": {"monitors"},
         "answers": {"monitors", "filters"},
         "paper": {"monitors", "filters", "refine"},
+        "taught": {"monitors", "interventions"},
         "other_judge": {"monitors", "judge"},
     }
     assert arms.ARMS["guarded"] == {"monitors": {"guard": True}}
