@@ -120,23 +120,30 @@ def resolve_prompts(
             f"task.prompts.approve and task.prompts.reject: got {prompts.approve!r} for both;"
             " expected two words, or no verdict could be read. Change one of them."
         )
-    needs = {
-        "draft": ("question",),
-        "critique": ("question", "draft"),
-        "revise": ("question", "draft", "critique"),
-        "direct": ("question", "draft"),
-        "answer": ("answer",),
-        "verdict": ("verdict",),
-    }
-    for name, fields in needs.items():
+    _refuse_incomplete(prompts)
+    return prompts
+
+
+# What a template cannot do without.
+NEEDS = {
+    "draft": ("question",),
+    "critique": ("question", "draft"),
+    "revise": ("question", "draft", "critique"),
+    "direct": ("question", "draft"),
+    "answer": ("answer",),
+    "verdict": ("verdict",),
+}
+
+
+def _refuse_incomplete(prompts: Prompts) -> None:
+    for name, fields in NEEDS.items():
+        template = getattr(prompts, name)
         for needed in fields:
-            template = getattr(prompts, name)
             if f"{{{needed}}}" not in template:
                 raise RecipeError(
                     f"task.prompts.{name}: the template has no {{{needed}}} field, got"
                     f" {template[:60]!r}. Write {{{needed}}} where it belongs."
                 )
-    return prompts
 
 
 def render(prompts: Prompts, template: str, system: str | None = None, **fields: str) -> Prompt:
