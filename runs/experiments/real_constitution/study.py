@@ -43,8 +43,11 @@ EXPERIMENT = Experiment(
         "From Bai et al. (2212.08073): a chat model of 135 M parameters in the place of a helpful"
         " one of 52 B; word problems of ASDiv are the helpful prompts; refusals are counted by"
         " their wording, for the judge is the model itself before any training. Seed 0 was run in"
-        " float32 under the decision rule of its day, seed 1 in bfloat16, under decision 045, seed"
-        " 2 and the arm `answers` under decision 049, which halves no training set of free text."
+        " float32 under the decision rule of its day, seed 1 in bfloat16, under decision 045, the"
+        " arm `answers` under 049, which halves no training set of free text, seed 2 and the arm"
+        " `taught` under 050, which gives round 0 back in the place of what later rounds kept. By"
+        " seed 2's guarded run under 049 the first goal and the third were not known yet: 93.9"
+        " [87.4, 100.4] % and 0.6 [-5.1, 6.3] %; the fourth was not met by either."
     ),
     columns=COLUMNS,
     goals=goals,
