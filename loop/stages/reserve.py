@@ -1,7 +1,7 @@
 """What replay draws on.
 
 Real demonstrations, an archive of verified samples in strategies that have become rare, and, where
-there are no demonstrations, samples of round 0's model.
+there are no demonstrations or nobody verifies, samples of round 0's model.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Reserve:
     Attributes:
         demonstrations: solved problems.
         earlier: what earlier rounds kept, oldest first.
-        baseline: what was kept of the samples of round 0's model; they stand in for demonstrations
-            where there are none.
+        baseline: what was kept in rounds that round 0's model drafted; it stands in for
+            demonstrations where there are none, and for the archive of free text.
     """
 
     demonstrations: tuple[Problem, ...]
