@@ -157,9 +157,6 @@ class Campaign:
             # While the student is still served: loading a checkpoint is slow.
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
-        # Where others alone draft, the verifier is tried all the same.
-        if sources:
-            await self.audit(round, student)
         if lacks_samples:
             round.samples = samples
             for counts in self.setting.shots.counted():

@@ -15,7 +15,7 @@ from itertools import chain
 from ouroloop.loop.records import Problem
 from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.earlier import Kept, Place, drawn, key_of
-from ouroloop.loop.stages.sources import ROUND_0
+from ouroloop.loop.stages.sources import of_round
 
 
 @dataclass(frozen=True)
@@ -116,4 +116,4 @@ class Reserve:
         yield from chain.from_iterable(kept.places() for kept in self.baseline)
         for kept in self.earlier:
             if id(kept) not in whole:
-                yield from (place for place in kept.places() if place.source == ROUND_0)
+                yield from (place for place in kept.places() if place.source == of_round(0))

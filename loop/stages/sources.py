@@ -12,9 +12,6 @@ from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.plan import draw
 from ouroloop.loop.stages.refine import STUDENT
 
-ROUND_0 = "round0"
-"""The name of round 0's model where it drafts in a later round."""
-
 
 @dataclass(frozen=True)
 class Source:
@@ -23,6 +20,11 @@ class Source:
     name: str
     model: Path | str
     problems: Sequence[Problem]
+
+
+def of_round(number: int) -> str:
+    """The name of an earlier round's model where it drafts beside the student."""
+    return f"round{number}"
 
 
 def sources_of(
@@ -38,7 +40,7 @@ def sources_of(
     # how much is sampled; teachers are the recipe's choice, and add to it.
     found = []
     if setting.recipe.sampling.student:
-        own = [(STUDENT, plan.sample_from), *((f"round{n}", n) for n in plan.teachers)]
+        own = [(STUDENT, plan.sample_from), *((of_round(n), n) for n in plan.teachers)]
         found += [
             Source(name, checkpoint(number), problems[i :: len(own)])
             for i, (name, number) in enumerate(own)
